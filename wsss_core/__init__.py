@@ -1,0 +1,1 @@
+"""Weakly supervised segmentation: from image-level labels to segmentation networks, stage by stage."""

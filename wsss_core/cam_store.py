@@ -1,0 +1,182 @@
+"""The form of maps on disk: one Zarr v3 group for one stage's maps of one split.
+
+Layout ``wsss-maps/1``. One row is one map; an image has a row a label (class maps) or a single row (hints, saliency).
+
+====================  =======================  =======================================================
+array                 shape, dtype             meaning
+====================  =======================  =======================================================
+``cam``               (rows, Y, X) float16     maps, padded bottom/right; a chunk a row, 256 rows a shard
+``label``             (rows,) int16            class from 0 without background, -1 for a map of no class
+``first_row``         (images + 1,) int64      rows of image i are ``first_row[i]:first_row[i + 1]``
+``image_id``          (images,) string         in the order of the manifest
+``size``              (images, 2) int32        height and width of the picture
+====================  =======================  =======================================================
+
+``attrs["wsss"]`` says what it is (layout, stride, settings) and, written last, that it is complete. Every shard is
+written once and whole; the fill value is NaN, so that a lost shard is found out and never read as empty maps.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from wsss_core.data.manifest import Manifest
+
+LAYOUT = "wsss-maps/1"
+SHARD = 256
+
+
+def strided(side: int, stride: int) -> int:
+    """Length of a side of ``side`` pixels on the grid of a stride."""
+    return (side - 1) // stride + 1
+
+
+class StoreError(ValueError):
+    """A store of maps that is missing, incomplete, damaged or of another layout."""
+
+
+class MapWriter:
+    """Write a store's rows in the order of a manifest; use it as a context manager.
+
+    Args:
+        path: the folder to create; it must not exist (see ``wsss_core.files.whole``).
+        classwise: a row for each label of an image; otherwise one row an image.
+        about: plain values for the attributes: settings, run, device, ...
+    """
+
+    def __init__(self, path: str | Path, manifest: Manifest, *, stride: int, classwise: bool, about: dict):
+        self.path, self.rows, self.classwise = Path(path), manifest.rows, classwise
+        counts = [len(row.labels) if classwise else 1 for row in self.rows]
+        self.first_row = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.shapes = [(strided(row.height, stride), strided(row.width, stride)) for row in self.rows]
+        self.about = {"layout": LAYOUT, "stride": stride, "classwise": classwise, **about}
+        self.done = 0
+        y, x = np.max(self.shapes, axis=0)
+        self.block = np.zeros((SHARD, y, x), np.float16)
+
+    def __enter__(self) -> "MapWriter":
+        self.group = zarr.create_group(self.path, overwrite=False)
+        rows, shape = int(self.first_row[-1]), self.block.shape[1:]
+        self.cams = self.group.create_array(
+            "cam", shape=(rows, *shape), dtype="float16", chunks=(1, *shape), shards=(SHARD, *shape),
+            fill_value=np.nan, dimension_names=("row", "y", "x"),
+        )  # fmt: skip
+        labels = [c for row in self.rows for c in row.labels] if self.classwise else [-1] * rows
+        self._table("label", np.array(labels, np.int16), ("row",))
+        self._table("first_row", self.first_row, ("edge",))
+        self._table("size", np.array([(r.height, r.width) for r in self.rows], np.int32), ("image", "side"))
+        self._table("image_id", np.array([row.id for row in self.rows], dtype=np.dtypes.StringDType()), ("image",))
+        return self
+
+    def _table(self, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
+        dtype = str if name == "image_id" else values.dtype
+        array = self.group.create_array(name, shape=values.shape, dtype=dtype, dimension_names=dimensions)
+        array[...] = values
+
+    def append(self, image_id: str, maps: np.ndarray) -> None:
+        """Add the next image's maps, (its rows, h, w) floats, in the manifest's order."""
+        row, shape = self.rows[self.done], self.shapes[self.done]
+        begin, end = self.first_row[self.done], self.first_row[self.done + 1]
+        if image_id != row.id or maps.shape != (end - begin, *shape):
+            raise ValueError(f"{self.path}: expected {end - begin} maps of {shape} of {row.id}, got {maps.shape} of "
+                             f"{image_id}")  # fmt: skip
+        if not np.isfinite(maps).all():
+            raise FloatingPointError(f"the maps of {image_id} are not finite: the network that made them is broken")
+        for index, values in zip(range(begin, end), maps, strict=True):
+            slot = self.block[index % SHARD]
+            slot[:] = 0
+            slot[: shape[0], : shape[1]] = values
+            if (index + 1) % SHARD == 0:
+                self._flush(index + 1)
+        self.done += 1
+
+    def _flush(self, end: int) -> None:
+        begin = (end - 1) // SHARD * SHARD
+        self.cams[begin:end] = self.block[: end - begin]
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is not None:
+            return
+        if self.done != len(self.rows):
+            raise StoreError(f"{self.path}: {self.done} of {len(self.rows)} images were written")
+        rows = int(self.first_row[-1])
+        if rows % SHARD:
+            self._flush(rows)
+        self.group.attrs["wsss"] = {**self.about, "complete": True}
+        zarr.consolidate_metadata(self.path)
+
+
+class CamStore:
+    """Read a store of maps; it opens on first use in each process and pickles as its path.
+
+    ``len(store)`` counts images, iterating gives their ids, ``store[id]`` gives ``(labels, cams)``: (rows,) int and
+    (rows, h, w) float32 at the store's stride.
+
+    Raises:
+        StoreError: on first use, if the store is missing, incomplete, damaged or of another layout.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __reduce__(self):
+        return CamStore, (self.path,)
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        try:
+            group = zarr.open_group(self.path, mode="r")
+        except FileNotFoundError as error:
+            raise StoreError(f"there is no store of maps at {self.path}") from error
+        about = group.attrs.get("wsss", {})
+        if about.get("layout") != LAYOUT or not about.get("complete"):
+            raise StoreError(f"{self.path} is not a complete store of layout {LAYOUT}: delete it and run its rule again")
+        return group
+
+    @property
+    def about(self) -> dict:
+        """What the store says of itself: stride, settings, run, ..."""
+        return dict(self._group.attrs["wsss"])
+
+    @cached_property
+    def _tables(self) -> dict[str, np.ndarray]:
+        return {name: self._group[name][:] for name in ("label", "first_row", "size")}
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {str(image_id): index for index, image_id in enumerate(self._group["image_id"][:])}
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._index
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of the picture."""
+        height, width = self._tables["size"][self._position(image_id)]
+        return int(height), int(width)
+
+    def _position(self, image_id: str) -> int:
+        if image_id not in self._index:
+            raise StoreError(f"{self.path} holds no maps of image {image_id}: it was made from another manifest")
+        return self._index[image_id]
+
+    def __getitem__(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        position = self._position(image_id)
+        begin, end = self._tables["first_row"][position : position + 2]
+        stride = self.about["stride"]
+        h, w = (strided(side, stride) for side in self.size(image_id))
+        try:
+            maps = np.asarray(self._group["cam"][begin:end, :h, :w], np.float32)
+        except Exception as error:
+            raise StoreError(f"{self.path} is damaged at image {image_id} ({error}): delete it and run again") from error
+        if np.isnan(maps).any():
+            raise StoreError(f"{self.path} has lost a shard (image {image_id}): delete it and run its rule again")
+        return self._tables["label"][begin:end].astype(int), maps

@@ -1,0 +1,27 @@
+"""Data sets: their classes, masks and manifests."""
+
+from wsss_core.data.classes import VOID, Classes, DataError, make_classes, voc_palette
+from wsss_core.data.folders import folder_manifest
+from wsss_core.data.manifest import Manifest, Row, build_manifest, read_ids
+from wsss_core.data.masks import read_grey, read_mask, write_grey, write_mask
+from wsss_core.data.voc import VOC_CLASSES, VOC_SUBSETS, voc_manifest
+
+__all__ = [
+    "VOC_CLASSES",
+    "VOC_SUBSETS",
+    "VOID",
+    "Classes",
+    "DataError",
+    "Manifest",
+    "Row",
+    "build_manifest",
+    "folder_manifest",
+    "make_classes",
+    "read_grey",
+    "read_ids",
+    "read_mask",
+    "voc_manifest",
+    "voc_palette",
+    "write_grey",
+    "write_mask",
+]

@@ -1,0 +1,149 @@
+"""Images of a manifest as training samples and as inputs at several scales."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from wsss_core.data.classes import VOID, DataError
+from wsss_core.data.manifest import Manifest, Row
+from wsss_core.data.transforms import (
+    AUGMENTATIONS,
+    crop,
+    crop_window,
+    normalize,
+    resize_longer_side,
+    to_tensor,
+)
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode a picture to RGB; one that is missing, cut short or no picture is an error that names it."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise DataError(f"cannot read the image {path}: {error}") from error
+
+
+class LabelledCrops(Dataset):
+    """Random crops with image-level labels, for classifiers.
+
+    The order is that of the published runs: longer side at random, mirror, colour, normalise, crop (padding is the
+    mean colour).
+
+    Args:
+        resize: smallest and largest longer side, in pixels.
+        augmentation: ``none``, ``jitter`` or ``randaug``.
+    """
+
+    def __init__(self, manifest: Manifest, classes: int, *, resize: Sequence[int], size: int, augmentation: str):
+        self.rows = manifest.rows
+        self.labels = manifest.multi_hot(classes)
+        self.resize, self.size, self.augment = resize, size, AUGMENTATIONS[augmentation]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """``image`` (3, size, size) and ``labels`` (classes,)."""
+        image = resize_longer_side(read_image(self.rows[index].image), _length(self.resize, rng))
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = normalize(self.augment(image, rng))
+        window = crop_window(*pixels.shape[:2], self.size, rng)
+        return {
+            "image": to_tensor(crop(pixels, window, self.size, 0.0)),
+            "labels": torch.from_numpy(self.labels[index]),
+        }
+
+
+class MaskedCrops(Dataset):
+    """Random crops with a mask of class ids; padding of the mask is void.
+
+    Args:
+        read_mask: row -> (H, W) uint8; pseudo masks or affinity labels, never ground truth in a weak recipe.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        read_mask: Callable[[Row], np.ndarray],
+        *,
+        resize: Sequence[int],
+        size: int,
+        augmentation: str = "none",
+    ):
+        self.rows, self.read_mask = manifest.rows, read_mask
+        self.resize, self.size, self.augment = resize, size, AUGMENTATIONS[augmentation]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """``image`` (3, size, size) and ``mask`` (size, size) uint8."""
+        row, length = self.rows[index], _length(self.resize, rng)
+        image = resize_longer_side(read_image(row.image), length)
+        mask = resize_longer_side(Image.fromarray(self.read_mask(row)), length, Image.Resampling.NEAREST)
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels, labels = normalize(self.augment(image, rng)), np.asarray(mask)
+        window = crop_window(*pixels.shape[:2], self.size, rng)
+        return {
+            "image": to_tensor(crop(pixels, window, self.size, 0.0)),
+            "mask": torch.from_numpy(crop(labels, window, self.size, VOID)),
+        }
+
+
+class HintedCrops(Dataset):
+    """Squashed images with their hint maps, for C²AM-H: both resized to 1.15 times the crop, cropped and mirrored.
+
+    Args:
+        read_hint: row -> (H, W) float32 in [0, 1].
+    """
+
+    def __init__(self, manifest: Manifest, read_hint: Callable[[Row], np.ndarray], *, size: int):
+        self.rows, self.read_hint, self.size = manifest.rows, read_hint, size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """``image`` (3, size, size) and ``hint`` (1, size, size)."""
+        row, side = self.rows[index], int(1.15 * self.size)
+        bilinear = Image.Resampling.BILINEAR
+        image = read_image(row.image).resize((side, side), bilinear)
+        hint = Image.fromarray(self.read_hint(row)).resize((side, side), bilinear)
+        window = crop_window(side, side, self.size, rng)
+        pixels = crop(normalize(image), window, self.size, 0.0)
+        hints = crop(np.asarray(hint), window, self.size, 0.0)
+        if rng.random() < 0.5:
+            pixels, hints = pixels[:, ::-1], hints[:, ::-1]
+        return {"image": to_tensor(pixels), "hint": torch.from_numpy(hints.copy())[None]}
+
+
+class ScaledImages(Dataset):
+    """Every image of a manifest at several scales, normalised, for inference; the first axis is the scale."""
+
+    def __init__(self, manifest: Manifest, scales: Sequence[float]):
+        self.rows, self.scales = manifest.rows, scales
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[int, list[Tensor]]:
+        image = read_image(self.rows[index].image)
+        width, height = image.size
+        sizes = [(max(1, round(width * s)), max(1, round(height * s))) for s in self.scales]
+        scaled = [image if size == image.size else image.resize(size, Image.Resampling.BICUBIC) for size in sizes]
+        return index, [to_tensor(normalize(view)) for view in scaled]
+
+
+def _length(resize: Sequence[int], rng: np.random.Generator) -> int:
+    smallest, largest = resize
+    return int(rng.integers(smallest, largest + 1))

@@ -1,0 +1,241 @@
+"""The manifest of a split: its images, masks, sizes and image-level labels as one table."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from wsss_core.data.classes import Classes, DataError
+from wsss_core.data.masks import read_mask
+from wsss_core.files import whole
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ["id", "image", "mask", "height", "width", "labels"]
+FAULTS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image: ``mask`` is empty if there is none, ``labels`` are classes from 0 without background."""
+
+    id: str
+    image: str
+    mask: str
+    height: int
+    width: int
+    labels: tuple[int, ...]
+
+
+class Manifest:
+    """The images of a split in their order.
+
+    Paths stand as they were given; relative ones start at the working directory. The table has the columns
+    id, image, mask, height, width and labels, the last with a space between the class indices.
+    """
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        if list(table.columns) != COLUMNS:
+            raise DataError(f"a manifest has the columns {COLUMNS}, not {list(table.columns)}")
+        if table["id"].duplicated().any():
+            twice = table["id"][table["id"].duplicated()].iloc[0]
+            raise DataError(f"image id {twice} stands twice in the manifest")
+        self.table = table.reset_index(drop=True)
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Manifest":
+        """The manifest of these rows."""
+        cells = [
+            (row.id, row.image, row.mask, row.height, row.width, " ".join(map(str, row.labels)))
+            for row in rows
+        ]
+        return cls(pd.DataFrame(cells, columns=COLUMNS))
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Manifest":
+        """Read a CSV that ``write`` wrote; one of another form is a DataError."""
+        text = {"id": str, "image": str, "mask": str, "labels": str}
+        try:
+            # keep_default_na: an image may be called "NA" or "nan"
+            table = pd.read_csv(path, dtype=text, keep_default_na=False)
+            manifest = cls(table)
+            manifest.table = manifest.table.astype({"height": np.int64, "width": np.int64})
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read as a manifest: {error}") from error
+        return manifest
+
+    def write(self, path: str | Path) -> None:
+        """Write the table as CSV."""
+        with whole(path) as partial:
+            self.table.to_csv(partial, index=False, lineterminator="\n")
+
+    def digest(self) -> str:
+        """A digest of the images' ids, sizes and labels; where the files lie does not matter."""
+        text = self.table[["id", "height", "width", "labels"]].to_csv(index=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The rows in order."""
+        return [
+            Row(id, image, mask, int(height), int(width), tuple(map(int, labels.split())))
+            for id, image, mask, height, width, labels in self.table.itertuples(index=False)
+        ]
+
+    @property
+    def ids(self) -> list[str]:
+        """The image ids in order."""
+        return self.table["id"].tolist()
+
+    def row(self, id: str) -> Row:
+        """The row of an image; an unknown id is a DataError."""
+        if id not in self._by_id:
+            raise DataError(f"the manifest has no image {id}")
+        return self._by_id[id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Row]:
+        return {row.id: row for row in self.rows}
+
+    def multi_hot(self, classes: Classes | int) -> np.ndarray:
+        """(N, C) float32 of 0 and 1: the labels, for C classes or the classes themselves."""
+        count = classes if isinstance(classes, int) else len(classes)
+        labels = np.zeros((len(self), count), np.float32)
+        for index, row in enumerate(self.rows):
+            if max(row.labels, default=0) >= count:
+                raise DataError(
+                    f"image {row.id} has the label {max(row.labels)}, but there are {count} classes"
+                )
+            labels[index, list(row.labels)] = 1
+        return labels
+
+
+def build_manifest(
+    *,
+    ids: Sequence[str],
+    image_of: Callable[[str], str | Path],
+    mask_of: Callable[[str], str | Path | None],
+    labels_of: Callable[[str], Sequence[str]],
+    classes: Classes,
+    drop_unlabelled: bool,
+    require_masks: bool,
+    workers: int,
+) -> Manifest:
+    """Build the manifest of a split.
+
+    Every image and mask is decoded once, so that no later stage meets a broken one. Sizes are those of
+    the stored pixels; an EXIF orientation is not applied.
+
+    Args:
+        ids: the images in their order.
+        image_of: path of an image.
+        mask_of: path of its mask, or None; a path that does not exist counts as None.
+        labels_of: names of the classes in an image, those dropped by the subset included, in any order.
+        drop_unlabelled: leave out images without any class. Images that only have classes dropped by the
+            subset are left out in any case.
+        require_masks: an image without a mask is an error.
+        workers: threads that decode.
+
+    Raises:
+        DataError: an empty split, an id given twice, or faulty files, up to ten of them in one message.
+    """
+    _check_ids(ids)
+
+    def inspect(id: str) -> Row | DataError | None:
+        try:
+            names = list(labels_of(id))
+            labels = _labels(id, names, classes)
+            if not labels and (names or drop_unlabelled):
+                return None
+            return _inspect(id, Path(image_of(id)), mask_of(id), labels, classes, require_masks)
+        except DataError as error:
+            return error
+
+    found = []
+    every = max(1, len(ids) // 20)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for done, result in enumerate(pool.map(inspect, ids), start=1):
+            found.append(result)
+            if done % every == 0:
+                logger.info("checked %d of %d images", done, len(ids))
+    _raise_faults([result for result in found if isinstance(result, DataError)])
+    rows = [result for result in found if isinstance(result, Row)]
+    if len(rows) < len(found):
+        logger.info(
+            "left out %d of %d images: none of the classes is in them", len(found) - len(rows), len(found)
+        )
+    if not rows:
+        raise DataError(f"none of the {len(ids)} images of the split has one of {', '.join(classes.names)}")
+    return Manifest.of(rows)
+
+
+def read_ids(path: str | Path) -> list[str]:
+    """Read the image ids of a split, one a line; a missing or empty file is a DataError."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot read the list of images: {error}") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise DataError(f"{path}: the split is empty; it needs one image id a line")
+    return ids
+
+
+def _labels(id: str, names: list[str], classes: Classes) -> list[int]:
+    try:
+        labels = {classes.label(name) for name in names}
+    except DataError as error:
+        raise DataError(f"image {id}: {error}") from error
+    return sorted(labels - {None})
+
+
+def _inspect(
+    id: str, image: Path, mask: str | Path | None, labels: list[int], classes: Classes, require_masks: bool
+) -> Row:
+    try:
+        with Image.open(image) as opened:
+            opened.load()  # Image.open reads the header alone
+            width, height = opened.size
+    except FileNotFoundError as error:
+        raise DataError(f"{image}: the image does not exist") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{image}: the image cannot be read, replace it: {error}") from error
+    if mask is not None and Path(mask).is_file():
+        read_mask(mask, classes, (height, width))
+    elif require_masks:
+        raise DataError(f"{mask or image}: the mask does not exist" if mask else f"{image}: there is no mask")
+    else:
+        mask = None
+    return Row(id, str(image), "" if mask is None else str(mask), height, width, tuple(labels))
+
+
+def _check_ids(ids: Sequence[str]) -> None:
+    if not ids:
+        raise DataError("the split is empty: it names no image")
+    if len(set(ids)) < len(ids):
+        table = pd.Series(list(ids))
+        raise DataError(f"the split names image {table[table.duplicated()].iloc[0]} more than once")
+
+
+def _raise_faults(faults: list[DataError]) -> None:
+    if not faults:
+        return
+    shown = [str(fault) for fault in faults[:FAULTS_SHOWN]]
+    if len(faults) > len(shown):
+        shown.append(f"and {len(faults) - len(shown)} more")
+    if len(faults) == 1:
+        raise faults[0]
+    raise DataError("\n  ".join([f"{len(faults)} images of the split are faulty:", *shown]))

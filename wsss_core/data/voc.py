@@ -1,0 +1,217 @@
+"""Pascal VOC 2012 as downloaded, with the further images of SBD for train_aug."""
+
+import logging
+import xml.etree.ElementTree as ET
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from wsss_core.data.classes import Classes, DataError
+from wsss_core.data.manifest import Manifest, build_manifest, read_ids
+
+logger = logging.getLogger(__name__)
+
+VOC_CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)  # fmt: skip
+VOC_SUBSETS = ("train", "val", "trainval", "train_aug", "test")
+VOC_PAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
+SBD_PAGE = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
+
+# Images with each class, by the number of images of the full split: 1,464 are train, 10,582 train_aug.
+LABEL_TOTALS = {
+    1464: (88, 65, 105, 78, 87, 78, 128, 131, 148, 64, 82, 121, 68, 81, 442, 82, 63, 93, 83, 84),
+    10582: (
+        590, 504, 705, 468, 714, 393, 1150, 1005, 1228, 267,
+        613, 1188, 445, 492, 4155, 522, 300, 649, 503, 567,
+    ),
+}  # fmt: skip
+
+LAYOUT = f"""The folder should hold, as the devkit of {VOC_PAGE} does,
+  JPEGImages/<id>.jpg
+  Annotations/<id>.xml
+  SegmentationClass/<id>.png
+  ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt"""
+SBD_LAYOUT = f"""The folder of the Semantic Boundaries Dataset (Berkeley) should hold, in itself, in dataset/ or in
+  benchmark_RELEASE/dataset/, its lists train.txt and val.txt; nothing else of it is needed. Its page:
+  {SBD_PAGE}"""
+
+
+def voc_manifest(
+    *,
+    root: str | Path,
+    subset: str,
+    classes: Classes,
+    sbd_root: str | Path | None = None,
+    workers: int = 8,
+) -> Manifest:
+    """Build the manifest of a split of VOC 2012 or of a data set in its layout.
+
+    train_aug (10,582 images) is train, then the images of SBD's train and val that are in neither train nor
+    val of VOC, by id; a list ``ImageSets/Segmentation/train_aug.txt`` in the devkit is taken instead. Their
+    masks are VOC's own where VOC has one: weak supervision needs no others. test has no labels and no masks.
+
+    Args:
+        root: the folder that holds JPEGImages, e.g. ``VOCdevkit/VOC2012``.
+        subset: train, val, trainval, train_aug or test.
+        classes: the classes; images without any of them are left out, except in test.
+        sbd_root: the folder of SBD, needed for train_aug alone.
+        workers: threads that check the images.
+
+    Raises:
+        DataError: a missing or broken file, or labels whose totals are not those of VOC 2012.
+    """
+    root = Path(root)
+    _check_folders(root)
+    ids = _split(root, subset, sbd_root)
+    labelled, with_masks = subset != "test", subset in ("train", "val", "trainval")
+    own = set(_list(root, "train")) if subset == "train_aug" else set(ids if with_masks else ())
+    _check_present(root, ids, "JPEGImages", ".jpg")
+    if labelled:
+        _check_present(root, ids, "Annotations", ".xml")
+    if with_masks:
+        _check_present(root, ids, "SegmentationClass", ".png")
+    labels_of = partial(_checked_labels, root, classes) if labelled else _no_labels
+    manifest = build_manifest(
+        ids=ids,
+        image_of=lambda id: root / "JPEGImages" / f"{id}.jpg",
+        mask_of=lambda id: root / "SegmentationClass" / f"{id}.png" if id in own else None,
+        labels_of=labels_of,
+        classes=classes,
+        drop_unlabelled=labelled,
+        require_masks=with_masks,
+        workers=workers,
+    )
+    check_label_totals(manifest, len(ids), subset, classes)
+    return manifest
+
+
+def read_xml_labels(path: str | Path) -> list[str]:
+    """Read the names of the classes in an annotation, sorted, each once.
+
+    Every object counts, difficult, truncated and occluded ones too. Its box is cut to integers and clamped to
+    the image; a box without width or height is no object (so do the authors of P-NOC, in their code).
+    """
+    try:
+        tree = ET.parse(path).getroot()
+        limits = [int(_text(tree, f"size/{side}")) for side in ("width", "height")] * 2
+        names = set()
+        for thing in tree.iter("object"):
+            sides = (_text(thing, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
+            box = [min(max(int(float(side)), 0), limit) for side, limit in zip(sides, limits, strict=True)]
+            if box[2] > box[0] and box[3] > box[1]:
+                names.add(_text(thing, "name"))
+    except (OSError, ET.ParseError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as a VOC annotation: {error}") from error
+    return sorted(names)
+
+
+def check_label_totals(manifest: Manifest, images: int, subset: str, classes: Classes) -> None:
+    """Compare how many images have each class with VOC 2012, where the split has all of its images."""
+    if subset not in ("train", "train_aug") or classes.names != VOC_CLASSES or images not in LABEL_TOTALS:
+        return
+    found = manifest.multi_hot(classes).sum(0).astype(int)
+    expected = np.array(LABEL_TOTALS[images])
+    if (found != expected).any():
+        raise DataError(
+            f"the labels of {subset} are not those of VOC 2012, is an annotation changed?\n"
+            f"  images with each class: {' '.join(map(str, found))}\n"
+            f"  in VOC 2012:            {' '.join(map(str, expected))}"
+        )
+    logger.info("the label totals of %s are those of VOC 2012", subset)
+
+
+def _split(root: Path, subset: str, sbd_root: str | Path | None) -> list[str]:
+    if subset not in VOC_SUBSETS:
+        raise DataError(f"unknown subset {subset!r}; VOC has {', '.join(VOC_SUBSETS)}")
+    if subset != "train_aug":
+        return _list(root, subset)
+    val = set(_list(root, "val"))
+    ready = _list_path(root, "train_aug")
+    if ready.is_file():
+        ids = _list(root, "train_aug")
+        shared = sorted(val & set(ids))
+        if shared:
+            raise DataError(f"{ready}: {len(shared)} of its images are in val too, for example {shared[0]}")
+        return ids
+    train = _list(root, "train")
+    further = set(_sbd_ids(root, sbd_root)) - val - set(train)
+    return [*train, *sorted(further)]
+
+
+def _sbd_ids(root: Path, sbd_root: str | Path | None) -> list[str]:
+    if sbd_root is None:
+        raise DataError(
+            f"train_aug needs the lists of SBD: give the folder of SBD, put a ready list at "
+            f"{_list_path(root, 'train_aug')}, or train on the subset train.\n{SBD_LAYOUT}"
+        )
+    for folder in (Path(sbd_root), Path(sbd_root, "dataset"), Path(sbd_root, "benchmark_RELEASE", "dataset")):
+        lists = folder / "train.txt", folder / "val.txt"
+        if all(path.is_file() for path in lists):
+            return [id for path in lists for id in _ids_of(path)]
+    raise DataError(f"{sbd_root}: no train.txt and val.txt of SBD here.\n{SBD_LAYOUT}")
+
+
+def _list(root: Path, subset: str) -> list[str]:
+    path = _list_path(root, subset)
+    if not path.is_file():
+        raise DataError(f"{path}: the list of {subset} does not exist.\n{LAYOUT}")
+    return _ids_of(path)
+
+
+def _ids_of(path: Path) -> list[str]:
+    """The ids of a list; lines of "/JPEGImages/<id>.jpg /SegmentationClass/<id>.png" are common too."""
+    first = (line.split()[0] for line in read_ids(path))
+    return [Path(word).stem if "/" in word else word for word in first]
+
+
+def _list_path(root: Path, subset: str) -> Path:
+    return root / "ImageSets" / "Segmentation" / f"{subset}.txt"
+
+
+def _check_folders(root: Path) -> None:
+    for folder in (root, root / "JPEGImages", root / "ImageSets" / "Segmentation"):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: the folder does not exist.\n{LAYOUT}")
+
+
+def _check_present(root: Path, ids: list[str], folder: str, suffix: str) -> None:
+    """One message for a part of the devkit that is missing, in place of a fault an image."""
+    # One listing is far faster than ten thousand looks on a network file system.
+    there = {path.name for path in (root / folder).iterdir()} if (root / folder).is_dir() else set()
+    missing = [id for id in ids if f"{id}{suffix}" not in there]
+    if missing:
+        shown = ", ".join(f"{id}{suffix}" for id in missing[:10])
+        raise DataError(
+            f"{root / folder}: {len(missing)} of {len(ids)} files are missing: {shown}"
+            f"{', ...' if len(missing) > 10 else ''}\n{LAYOUT}"
+        )
+
+
+def _checked_labels(root: Path, classes: Classes, id: str) -> list[str]:
+    path = root / "Annotations" / f"{id}.xml"
+    names = read_xml_labels(path)
+    for name in names:
+        _check_name(path, name, classes)
+    return names
+
+
+def _check_name(path: Path, name: str, classes: Classes) -> None:
+    try:
+        classes.label(name)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _no_labels(id: str) -> list[str]:
+    return []
+
+
+def _text(element: ET.Element, path: str) -> str:
+    text = element.findtext(path)
+    if text is None or not text.strip():
+        raise ValueError(f"<{element.tag}> has no {path}")
+    return text.strip()

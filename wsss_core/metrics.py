@@ -1,0 +1,158 @@
+"""Scores from one integer confusion matrix; add matrices over the data set, then divide.
+
+A confusion matrix is (classes, classes) int64, rows ground truth; ``classes`` counts the background.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def confusion(prediction: np.ndarray, target: np.ndarray, classes: int, ignore: int = 255) -> np.ndarray:
+    """Count the pixels of each (ground truth, prediction) pair.
+
+    Args:
+        prediction: integers in 0..classes-1, any shape.
+        target: the same shape, integers in 0..classes-1 or ``ignore``, whose pixels are not counted.
+        classes: number of classes, background included.
+        ignore: value of the ground truth that marks void pixels.
+
+    Returns:
+        (classes, classes) int64, rows ground truth, columns prediction.
+
+    Raises:
+        ValueError: different shapes, or a value that is no class.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction {prediction.shape} and ground truth {target.shape} differ in shape")
+    _check_range("prediction", prediction, classes)
+    rows = _rows(target, classes, ignore)
+    counts = np.bincount((rows * classes + prediction).ravel(), minlength=(classes + 1) * classes)
+    return counts.reshape(classes + 1, classes)[:classes]
+
+
+def iou(confusion: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class, TP / (P + T - TP).
+
+    Returns:
+        (classes,) float64; NaN for a class that neither the ground truth nor the prediction holds.
+    """
+    return _share(np.diagonal(confusion), confusion)
+
+
+def mean_iou(confusion: np.ndarray) -> float:
+    """Mean of ``iou`` over the classes that occur, background included.
+
+    Raises:
+        ValueError: not a single pixel was counted.
+    """
+    if not confusion.any():
+        raise ValueError("no pixel was scored: the ground truth is void everywhere, or there is no image")
+    return float(np.nanmean(iou(confusion)))
+
+
+def false_rates(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False positives and false negatives of each class as shares of the union, as P-NOC reports them.
+
+    They are (P - TP) / (P + T - TP) and (T - TP) / (P + T - TP), so with the IoU they sum to 1; they are not
+    the rates of a classifier. P-NOC plots their means over the foreground classes, ``[1:]``.
+
+    Returns:
+        two (classes,) float64, NaN where ``iou`` is.
+    """
+    hits = np.diagonal(confusion)
+    return _share(confusion.sum(axis=0) - hits, confusion), _share(confusion.sum(axis=1) - hits, confusion)
+
+
+def sweep(
+    scores: np.ndarray,
+    labels: Sequence[int],
+    target: np.ndarray,
+    thresholds: Sequence[float],
+    classes: int,
+    ignore: int = 255,
+) -> np.ndarray:
+    """Confusion matrices of one image at all background thresholds, from one pass over its pixels.
+
+    At a threshold a pixel takes the class of its highest score (the first of equal ones) if that score is
+    above the threshold, and background otherwise: an argmax with a constant plane in front. The thresholds
+    are compared in the dtype of the scores, as such a plane would be. A pixel's class wins at the thresholds
+    below its score and at no other, so a histogram of (ground truth, best class, number of thresholds below
+    the score) holds all matrices; sums over its last axis give them, equal to the loop's to the last pixel.
+
+    Args:
+        scores: (C', H, W) floats, a map for each class that the image is labelled with.
+        labels: C' mask values of these maps, 1..classes-1; none makes the image all background.
+        target: (H, W) integers in 0..classes-1 or ``ignore``.
+        thresholds: T increasing numbers.
+
+    Returns:
+        (T, classes, classes) int64, rows ground truth.
+
+    Raises:
+        ValueError: shapes that do not fit, thresholds out of order, values that are no class, NaN scores.
+    """
+    labels, thresholds = np.asarray(labels, dtype=np.intp), np.asarray(thresholds, dtype=np.float64)
+    _check_sweep(scores, labels, target, thresholds, classes)
+    steps = len(thresholds)
+    rows = _rows(target, classes, ignore)
+    if not len(labels):
+        matrices = np.zeros((steps, classes, classes), dtype=np.int64)
+        matrices[:, :, 0] = np.bincount(rows.ravel(), minlength=classes + 1)[:classes]
+        return matrices
+    best, below = _best(scores, thresholds.astype(scores.dtype))
+    shape = (classes + 1, len(labels), steps + 1)
+    cells = (rows * len(labels) + best) * (steps + 1) + below
+    histogram = np.bincount(cells.ravel(), minlength=np.prod(shape)).reshape(shape)[:classes]
+    return _matrices(histogram, labels, steps)
+
+
+def _matrices(histogram, labels, steps):
+    """(T, K, K) confusion matrices from a (K, C', T + 1) histogram."""
+    classes = len(histogram)
+    from_the_top = histogram[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
+    won = from_the_top[:, :, 1:]  # (K, C', T): pixels whose score is above threshold t
+    matrices = np.zeros((steps, classes, classes), dtype=np.int64)
+    matrices[:, :, labels] = won.transpose(2, 0, 1)
+    matrices[:, :, 0] = (histogram.sum(axis=(1, 2))[:, None] - won.sum(axis=1)).T
+    return matrices
+
+
+def _best(scores, thresholds):
+    """Row of the highest score and number of thresholds below it, both (H, W)."""
+    highest, best = scores[0], np.zeros(scores.shape[1:], dtype=np.intp)
+    for row in range(1, len(scores)):  # faster than an argmax over the slowest axis
+        best[scores[row] > highest] = row
+        highest = np.maximum(highest, scores[row])
+    if np.isnan(highest).any():
+        raise ValueError("the scores hold NaN")
+    return best, np.searchsorted(thresholds, highest, side="left")
+
+
+def _rows(target, classes, ignore):
+    """The target as intp with void pixels moved to ``classes``, a row behind the last."""
+    void = target == ignore
+    _check_range("ground truth", target[~void], classes)
+    return np.where(void, classes, target.astype(np.intp))
+
+
+def _share(part, confusion):
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - np.diagonal(confusion)
+    share = np.full(len(confusion), np.nan)
+    return np.divide(part, union, out=share, where=union > 0)
+
+
+def _check_range(what, values, classes):
+    if not np.issubdtype(values.dtype, np.integer):
+        raise ValueError(f"the {what} must be integers, not {values.dtype}")
+    if values.size and (values.min() < 0 or values.max() >= classes):
+        raise ValueError(f"the {what} holds {values.min()} to {values.max()}, classes are 0 to {classes - 1}")
+
+
+def _check_sweep(scores, labels, target, thresholds, classes):
+    if scores.shape != (len(labels), *target.shape):
+        raise ValueError(f"scores {scores.shape} do not fit {len(labels)} labels on {target.shape} pixels")
+    if labels.size and (labels.min() < 1 or labels.max() >= classes or len(set(labels)) != len(labels)):
+        raise ValueError(f"labels {labels.tolist()} must be different mask values in 1 to {classes - 1}")
+    if thresholds.ndim != 1 or not (np.diff(thresholds) > 0).all():
+        raise ValueError(f"thresholds must increase, not {thresholds.tolist()}")

@@ -1,0 +1,57 @@
+"""C²AM: one map that splits an image into foreground and background, learnt without any label."""
+
+import torch
+from torch import Tensor, nn
+
+
+class C2AM(nn.Module):
+    """The network of C²AM (P-NOC paper, section 2.4.4, after Xie et al. 2022) and of C²AM-H.
+
+    Args:
+        backbone: ``backbone(x)`` gives five maps [stem, s1, s2, s3, s4]; has ``channels`` and ``strides``.
+            Its last two maps must have the same stride, as with an output stride of 16 or 8.
+
+    Raises:
+        ValueError: the last two maps have different strides and cannot be concatenated.
+    """
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        s3, s4 = backbone.strides[3:]
+        if s3 != s4:
+            raise ValueError(
+                f"C2AM joins the last two maps of its backbone, but their strides are {s3} and {s4}: "
+                "build the backbone with output_stride=16"
+            )
+        self.backbone = backbone
+        self.features = backbone.channels[4] + backbone.channels[3]
+        self.disentangler = nn.Sequential(
+            nn.Conv2d(self.features, 1, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(1)
+        )
+
+    @property
+    def scratch(self) -> list[nn.Module]:
+        """The modules that do not start from ImageNet weights."""
+        return [self.disentangler]
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Split normalised images (B, 3, H, W) into two pooled vectors each.
+
+        Returns:
+            Foreground and background vectors, (B, D) float32 with D = ``features``, and the logits of the
+            map, (B, 1, h, w): positive is foreground, once the direction of the split is known.
+        """
+        *_, s3, s4 = self.backbone(x)
+        features = torch.cat([s4, s3], dim=1)
+        logits = self.disentangler(features)
+        foreground, background = _pool(features, torch.sigmoid(logits))
+        return foreground, background, logits
+
+
+def _pool(features: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
+    """Means over the pixels of (B, D, h, w) features, weighted by p and by 1 - p."""
+    weights = torch.cat([probability, 1 - probability], dim=1).flatten(2)  # (B, 2, h * w)
+    # one product for both, so that the widest tensor of the step is read once
+    sums = weights @ features.flatten(2).transpose(1, 2)  # (B, 2, D)
+    # divided in float32: a half-precision quotient would lose small features
+    return (sums.float() / weights.shape[2]).unbind(dim=1)

@@ -1,0 +1,71 @@
+"""The classification network whose last layer gives class activation maps (CAM)."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wsss_core.files import whole
+from wsss_core.models.backbones import Backbone, build_backbone, fix_batch_norm
+
+
+class Classifier(nn.Module):
+    """Backbone and one 1x1 convolution without bias; its output is the raw, signed class maps.
+
+    Args:
+        mode: ``normal``, or ``fix``: BatchNorm keeps its running statistics and is not trained.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int, *, mode: str = "normal"):
+        super().__init__()
+        if mode not in ("normal", "fix"):
+            raise ValueError(f"mode must be normal or fix, not {mode!r}")
+        self.backbone = backbone
+        self.head = nn.Conv2d(backbone.channels[-1], classes, 1, bias=False)
+        nn.init.kaiming_normal_(self.head.weight)
+        self.mode = mode
+        self.train()
+
+    @property
+    def scratch(self) -> list[nn.Module]:
+        """The modules that do not start from ImageNet weights."""
+        return [self.head]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) -> raw class maps (N, classes, h, w)."""
+        return self.head(self.backbone(x)[-1])
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        if self.mode == "fix":
+            fix_batch_norm(self)
+        return self
+
+
+def logits(maps: Tensor) -> Tensor:
+    """Global average pooling: raw class maps (N, C, h, w) -> class logits (N, C)."""
+    return maps.mean((2, 3))
+
+
+def save_model(path: str | Path, model: nn.Module, recipe: dict) -> None:
+    """Write a model's state dict with the plain values that rebuild it (name of the backbone, classes, ...)."""
+    state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    with whole(path) as partial:
+        torch.save({"recipe": recipe, "state": state}, partial)
+
+
+def read_model(path: str | Path) -> tuple[dict, dict]:
+    """Read what ``save_model`` wrote: the recipe and the state dict."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict) or content.keys() != {"recipe", "state"}:
+        raise ValueError(f"{path} was not written by this pipeline; delete it and run its rule again")
+    return content["recipe"], content["state"]
+
+
+def load_classifier(path: str | Path, *, mode: str = "normal") -> Classifier:
+    """Rebuild a trained classifier from its checkpoint."""
+    recipe, state = read_model(path)
+    backbone = build_backbone(recipe["backbone"], output_stride=recipe["output_stride"])
+    model = Classifier(backbone, recipe["classes"], mode=mode)
+    model.load_state_dict(state)
+    return model

@@ -1,0 +1,254 @@
+"""PoolNet, the network that turns binary pseudo-saliency into smooth saliency maps.
+
+After Liu et al. 2019. ``resnet50_caffe`` with a width of 1 is the variant that P-NOC trains: 68.26 million
+parameters.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsss_core.data.transforms import MEAN, STD
+from wsss_core.models.backbones import build_backbone, fix_batch_norm
+
+CAFFE_MEAN = (104.00699, 116.66877, 122.67892)  # blue, green, red, in 0..255
+LEVELS = (128, 256, 256, 512, 512)  # channels of the decoder at stem, s1, s2, s3, s4
+POOLS = (2, 4, 8)
+PYRAMID = (1, 3, 5)
+
+
+def build_poolnet(backbone: str, *, width: float = 1.0, output_stride: int = 16) -> "PoolNet":
+    """Make a PoolNet by the name of its backbone; weights are loaded afterwards.
+
+    Args:
+        backbone: "resnet50_caffe", the network of the paper, or a name that ``build_backbone`` knows.
+        width: factor of the channels of all new layers, 1 in the paper.
+        output_stride: of a named backbone; that of the paper has 16.
+    """
+    if backbone == "resnet50_caffe":
+        return PoolNet(CaffeResNet50(), width=width, prepare=caffe_input)
+    return PoolNet(build_backbone(backbone, output_stride=output_stride), width=width)
+
+
+def caffe_input(images: Tensor) -> Tensor:
+    """RGB images (N, 3, H, W), float in 0..255, as BGR minus the mean that Caffe's weights expect."""
+    return images.flip(1) - images.new_tensor(CAFFE_MEAN).view(3, 1, 1)
+
+
+def imagenet_input(images: Tensor) -> Tensor:
+    """RGB images (N, 3, H, W), float in 0..255, with the usual ImageNet normalisation."""
+    mean = images.new_tensor(MEAN).view(3, 1, 1)
+    std = images.new_tensor(STD).view(3, 1, 1)
+    return (images / 255 - mean) / std
+
+
+class PoolNet(nn.Module):
+    """Global guidance and feature aggregation over the five maps of a backbone (Liu et al. 2019).
+
+    The whole network stays in eval mode, as its authors train it: batches of one image would spoil the
+    statistics of the backbone's BatchNorm, whose scales and shifts are frozen too.
+
+    Args:
+        backbone: ``backbone(x)`` gives five maps [stem, s1, s2, s3, s4]; has ``channels`` and ``strides``.
+        width: factor of the channels of all new layers.
+        prepare: what ``preprocess`` does; it belongs to the weights of the backbone.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        width: float = 1.0,
+        prepare: Callable[[Tensor], Tensor] = imagenet_input,
+    ):
+        super().__init__()
+        levels = [max(1, round(width * channels)) for channels in LEVELS]
+        self.backbone = backbone
+        self.preprocess = prepare
+        self.guidance = Guidance(backbone.channels[4], levels[4], guided=levels[:4])
+        self.convert = nn.ModuleList(map(_conv1x1, backbone.channels, levels))
+        self.aggregate = nn.ModuleList(self._aggregations(levels, backbone.strides))
+        self.score = nn.Conv2d(levels[0], 1, kernel_size=1)
+        self._initialise(width)
+        fix_batch_norm(backbone)
+        self.train()
+
+    @staticmethod
+    def _aggregations(levels: list[int], strides: tuple[int, ...]) -> list["Aggregation"]:
+        """Aggregations from the deepest level to the stem, then the last one, which has nothing to fuse."""
+        sources = [levels[4], levels[3], levels[2], levels[1]]
+        targets = [levels[3], levels[2], levels[1], levels[0]]
+        ups = [strides[level + 1] != strides[level] for level in (3, 2, 1, 0)]
+        fused = [Aggregation(*sizes, up=up) for *sizes, up in zip(sources, targets, ups, strict=True)]
+        return [*fused, Aggregation(levels[0], levels[0], up=False, fuse=False)]
+
+    def _initialise(self, width: float) -> None:
+        """N(0, 0.01) at the paper's width; narrower layers get the deviation that keeps the same gain."""
+        for part in (self.guidance, self.convert, self.aggregate, self.score):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.normal_(module.weight, std=0.01 / width**0.5)
+        nn.init.zeros_(self.score.bias)
+
+    def train(self, mode: bool = True) -> "PoolNet":
+        """Stay in eval mode, whatever ``mode`` says; gradients do not depend on it."""
+        return super().train(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of saliency, (B, 1, H, W), of preprocessed images (B, 3, H, W) of any size.
+
+        Callers turn images, RGB in 0..255, into ``x`` by ``preprocess``.
+        """
+        maps = self.backbone(x)
+        guides = self.guidance(maps)
+        laterals = [convert(features) for convert, features in zip(self.convert, maps, strict=True)]
+        merged = laterals[4]
+        for aggregate, lateral, guide in zip(self.aggregate, laterals[3::-1], guides, strict=False):
+            merged = aggregate(merged, lateral, guide)
+        return _resize(self.score(self.aggregate[4](merged)), x.shape[-2:])
+
+
+class Guidance(nn.Module):
+    """Pyramid pooling of the deepest map, told to each of the four levels above it.
+
+    Args:
+        channels: of the deepest map.
+        width: channels of the pyramid.
+        guided: channels of the guidance at [stem, s1, s2, s3].
+    """
+
+    def __init__(self, channels: int, width: int, guided: list[int]):
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, width, kernel_size=1, bias=False)
+        self.pyramid = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(cells), *_conv1x1(width, width)) for cells in PYRAMID
+        )
+        self.join = nn.Sequential(_conv3x3((1 + len(PYRAMID)) * width, width), nn.ReLU(inplace=True))
+        self.tell = nn.ModuleList(
+            nn.Sequential(_conv3x3(width, out), nn.ReLU(inplace=True)) for out in reversed(guided)
+        )
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Guidance for s3, s2, s1 and the stem, in this order and of their sizes."""
+        reduced = self.reduce(maps[4])
+        levels = [_resize(level(reduced), reduced.shape[-2:]) for level in self.pyramid]
+        joined = self.join(torch.cat([reduced, *levels], dim=1))
+        sizes = [features.shape[-2:] for features in maps[3::-1]]
+        return [tell(_resize(joined, size)) for tell, size in zip(self.tell, sizes, strict=True)]
+
+
+class Aggregation(nn.Module):
+    """Feature aggregation module: context of three pooled sizes, then fusion with the level above.
+
+    Args:
+        channels: of the map that comes from below.
+        out: of the result, of the lateral map and of the guidance.
+        up: resize to the lateral map before the channels change.
+        fuse: add the lateral map and the guidance.
+    """
+
+    def __init__(self, channels: int, out: int, *, up: bool, fuse: bool = True):
+        super().__init__()
+        self.contexts = nn.ModuleList(_conv3x3(channels, channels) for _ in POOLS)
+        self.change = _conv3x3(channels, out)
+        self.fuse = _conv3x3(out, out) if fuse else None
+        self.up = up
+
+    def forward(self, x: Tensor, lateral: Tensor | None = None, guide: Tensor | None = None) -> Tensor:
+        size = x.shape[-2:]
+        total = x
+        for kernel, conv in zip(POOLS, self.contexts, strict=True):
+            total = total + _resize(conv(_pool(x, kernel)), size)
+        total = F.relu(total)
+        if self.up:
+            total = _resize(total, lateral.shape[-2:])
+        total = self.change(total)
+        return total if self.fuse is None else self.fuse(total + lateral + guide)
+
+
+class CaffeResNet50(nn.Module):
+    """ResNet-50 as Caffe has it: stride in the first 1x1 convolution of a stage, ceil-mode max-pooling.
+
+    The last stage keeps its input's size and has dilation 2. The state dict has the usual names without
+    ``fc``, so that ``resnet50_caffe.pth`` of PoolNet's authors loads by ``load_weights``.
+    """
+
+    channels = (64, 256, 512, 1024, 2048)
+    strides = (2, 4, 8, 16, 16)
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1, ceil_mode=True)
+        self.layer1 = _stage(64, 64, blocks=3)
+        self.layer2 = _stage(256, 128, blocks=4, stride=2)
+        self.layer3 = _stage(512, 256, blocks=6, stride=2)
+        self.layer4 = _stage(1024, 512, blocks=3, dilation=2)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Maps after the stem (before its pooling) and after each stage."""
+        maps = [F.relu(self.bn1(self.conv1(x)))]
+        x = self.maxpool(maps[0])
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Load a state dict of a ResNet-50 classifier; its ``fc`` is left out, all else has to fit."""
+        self.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
+
+
+class CaffeBottleneck(nn.Module):
+    """1x1, 3x3 and 1x1 convolutions beside a shortcut; the stride is in the first of them."""
+
+    def __init__(self, channels: int, planes: int, stride: int, dilation: int, project: bool):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, planes, kernel_size=1, stride=stride, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=dilation, dilation=dilation, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, 4 * planes, kernel_size=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * planes)
+        self.downsample = nn.Identity()
+        if project:
+            shortcut = nn.Conv2d(channels, 4 * planes, kernel_size=1, stride=stride, bias=False)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(4 * planes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn2(self.conv2(out)))
+        return F.relu(self.bn3(self.conv3(out)) + self.downsample(x))
+
+
+def _stage(channels: int, planes: int, *, blocks: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    first = CaffeBottleneck(channels, planes, stride, dilation, project=True)
+    rest = [CaffeBottleneck(4 * planes, planes, 1, dilation, project=False) for _ in range(1, blocks)]
+    return nn.Sequential(first, *rest)
+
+
+def _conv1x1(channels: int, out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(channels, out, kernel_size=1, bias=False), nn.ReLU(inplace=True))
+
+
+def _conv3x3(channels: int, out: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, out, kernel_size=3, padding=1, bias=False)
+
+
+def _pool(x: Tensor, kernel: int) -> Tensor:
+    """Average pooling that keeps at least one cell.
+
+    PoolNet stops on images whose deepest map is smaller than its largest pool, 8 (a side of at most
+    112 pixels). There the pool is the whole side; maps that hold a full pool are not affected.
+    """
+    return F.avg_pool2d(x, [min(kernel, side) for side in x.shape[-2:]])
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=True)

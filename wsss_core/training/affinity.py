@@ -1,0 +1,117 @@
+"""Training of AffinityNet's edge branch on affinity labels."""
+
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsss_core.affinity import affinity_loss
+from wsss_core.data.classes import Classes
+from wsss_core.data.images import MaskedCrops
+from wsss_core.data.loading import EpochLoader
+from wsss_core.data.manifest import Manifest, Row
+from wsss_core.data.masks import read_mask
+from wsss_core.jobs import digest_of
+from wsss_core.models.affinity import AffinityNet
+from wsss_core.models.backbones import build_backbone
+from wsss_core.models.classifier import read_model, save_model
+from wsss_core.training.loop import Precision, finish, fit
+from wsss_core.training.optim import PolySGD
+from wsss_core.training.poolnet import folder_digest
+
+
+@dataclass(frozen=True)
+class AffinitySettings:
+    """Settings of AffinityNet's training; the meanings stand in the schema of config.yaml."""
+
+    backbone: str
+    resize: tuple[int, int]
+    crop: int
+    radius: int
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+
+
+class AffinityStep:
+    """One update of the edge layers, in full precision."""
+
+    def __init__(self, model: AffinityNet, settings: AffinitySettings, classes: int, steps: int, device):
+        self.model, self.settings, self.classes, self.device = model, settings, classes, device
+        self.scaler = Precision("float32", device).scaler()
+        group = {
+            "params": list(model.edge_parameters()),
+            "lr": settings.learning_rate,
+            "weight_decay": settings.weight_decay,
+        }
+        self.optimizer = PolySGD([group], updates=steps)
+
+    def state(self) -> dict:
+        return {"model": self.model, "optimizer": self.optimizer}
+
+    def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        images = batch["image"].to(self.device, memory_format=torch.channels_last, non_blocking=True)
+        masks = batch["mask"].to(self.device, non_blocking=True)[:, ::4, ::4]  # nearest, at stride 4
+        edge = torch.sigmoid(self.model(images))
+        losses = affinity_loss(edge, masks, self.classes, self.settings.radius)
+        losses["total"].backward()
+        self.optimizer.step(self.scaler)
+        return {name: value.detach() for name, value in losses.items()}
+
+
+def train_affinity(
+    *,
+    manifest: Manifest,
+    classes: Classes,
+    labels: Path,
+    weights: Path | None,
+    settings: AffinitySettings,
+    output: Path,
+    seed: int,
+    device: torch.device,
+    workers: int = 0,
+) -> None:
+    """Train AffinityNet and write its checkpoint, history and TensorBoard events.
+
+    Args:
+        labels: folder of affinity labels, see ``pseudo_masks.make_affinity_labels``.
+        weights: ImageNet weights of the frozen backbone, or None (then only useful for tests).
+    """
+    model = AffinityNet(build_backbone(settings.backbone, weights=weights))
+    model.to(device, memory_format=torch.channels_last)
+    samples = MaskedCrops(
+        manifest,
+        partial(read_label_png, folder=labels, classes=classes),
+        resize=settings.resize,
+        size=settings.crop,
+    )
+    loader = EpochLoader(samples, batch_size=settings.batch_size, seed=seed, workers=workers)
+    step = AffinityStep(model, settings, len(classes) + 1, settings.epochs * len(loader), device)
+    fit(
+        step=step,
+        loader=loader,
+        epochs=settings.epochs,
+        state=step.state(),
+        output=output,
+        digest=digest_of(asdict(settings), manifest.digest(), seed, weights, folder_digest(labels)),
+        lr=lambda: step.optimizer.lr,
+    )
+    save_model(output, model, {"backbone": settings.backbone})
+    finish(output)
+
+
+def read_label_png(row: Row, *, folder: Path, classes: Classes) -> np.ndarray:
+    """The mask of an image from a folder that an earlier stage wrote, (H, W) uint8."""
+    return read_mask(folder / f"{row.id}.png", classes, (row.height, row.width))
+
+
+def load_affinity(path: str | Path) -> AffinityNet:
+    """Rebuild a trained AffinityNet from its checkpoint."""
+    recipe, state = read_model(path)
+    model = AffinityNet(build_backbone(recipe["backbone"]))
+    model.load_state_dict(state)
+    return model

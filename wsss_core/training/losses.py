@@ -1,0 +1,43 @@
+"""Losses that need nothing but a prediction and its target."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def segmentation_loss(logits: Tensor, target: Tensor, smoothing: float = 0.1, ignore: int = 255) -> Tensor:
+    """Cross-entropy of the pixels with label smoothing, as P-NOC trains DeepLabV3+.
+
+    Args:
+        logits: (N, K, H, W).
+        target: (N, H, W), integers: 0 to K - 1, or ``ignore``.
+        smoothing: share of the target that is spread evenly over all K classes.
+        ignore: value of the void pixels, which have no part in the mean.
+
+    Returns:
+        A float32 scalar: the mean over the valid pixels of the batch, 0 where all are void.
+    """
+    target = target.long()
+    loss = F.cross_entropy(
+        logits.float(), target, ignore_index=ignore, label_smoothing=smoothing, reduction="sum"
+    )
+    # cross_entropy's own mean is NaN for a batch of void pixels alone
+    return loss / (target != ignore).sum().clamp(min=1)
+
+
+def saliency_loss(logits: Tensor, target: Tensor, iter_size: int = 10) -> Tensor:
+    """Binary cross-entropy summed over the pixels and divided by ``iter_size``, as PoolNet is trained.
+
+    It is a sum, so large images weigh more than small ones.
+
+    Args:
+        logits: (B, 1, H, W).
+        target: (B, 1, H, W) or (B, H, W), in [0, 1].
+        iter_size: images whose gradients are added up before one update (10, one at a time, in PoolNet);
+            the sum of their losses is then the mean of the images' sums.
+
+    Returns:
+        A float32 scalar.
+    """
+    target = target.reshape(logits.shape).to(logits.device, torch.float32)
+    return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum") / iter_size

@@ -1,0 +1,136 @@
+"""Training of PoolNet on the binary pseudo-saliency of C²AM-H."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from wsss_core.data.images import read_image
+from wsss_core.data.loading import EpochLoader
+from wsss_core.data.manifest import Manifest
+from wsss_core.data.masks import read_grey
+from wsss_core.jobs import digest_of
+from wsss_core.models.backbones import load_weights, read_state
+from wsss_core.models.classifier import read_model, save_model
+from wsss_core.models.poolnet import CaffeResNet50, PoolNet, build_poolnet
+from wsss_core.training.loop import finish, fit
+from wsss_core.training.losses import saliency_loss
+
+
+@dataclass(frozen=True)
+class PoolnetSettings:
+    """Settings of PoolNet's training; the meanings stand in the schema of config.yaml."""
+
+    backbone: str
+    width: float
+    epochs: int
+    images_an_update: int
+    learning_rate: float
+    weight_decay: float
+    smallest_side: int
+
+
+class SaliencyPairs(Dataset):
+    """Images at their own size with their pseudo-saliency, randomly mirrored; small images are left out."""
+
+    def __init__(self, manifest: Manifest, folder: Path, smallest_side: int):
+        self.folder = folder
+        self.rows = [row for row in manifest.rows if min(row.height, row.width) > smallest_side]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """``image`` (3, H, W) uint8 RGB and ``saliency`` (1, H, W) uint8, 0 or 255."""
+        row = self.rows[index]
+        pixels = np.asarray(read_image(row.image)).transpose(2, 0, 1)
+        saliency = read_grey(self.folder / f"{row.id}.png", (row.height, row.width))[None]
+        if rng.random() < 0.5:
+            pixels, saliency = pixels[..., ::-1], saliency[..., ::-1]
+        return {"image": torch.from_numpy(pixels.copy()), "saliency": torch.from_numpy(saliency.copy())}
+
+
+class PoolnetStep:
+    """One image; Adam updates after every ``images_an_update`` images.
+
+    As in the published code, gradients are cleared where an epoch starts, while the count of images runs on.
+    """
+
+    def __init__(self, model: PoolNet, settings: PoolnetSettings, epoch_length: int, device: torch.device):
+        self.model, self.settings, self.epoch_length, self.device = model, settings, epoch_length, device
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(
+            trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+        )
+
+    def state(self) -> dict:
+        return {"model": self.model, "optimizer": self.optimizer}
+
+    def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        count = self.settings.images_an_update
+        if step % self.epoch_length == 0:
+            self.optimizer.zero_grad()
+        images = batch["image"].to(self.device, torch.float32, non_blocking=True)
+        target = batch["saliency"].to(self.device, torch.float32, non_blocking=True) / 255
+        loss = saliency_loss(self.model(self.model.preprocess(images)), target, count)
+        loss.backward()
+        if (step + 1) % count == 0:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return {"loss_a_pixel": loss.detach() * count / target.numel()}
+
+
+def train_poolnet(
+    *,
+    manifest: Manifest,
+    masks: Path,
+    weights: Path | None,
+    settings: PoolnetSettings,
+    output: Path,
+    seed: int,
+    device: torch.device,
+    workers: int = 0,
+) -> None:
+    """Train PoolNet and write its checkpoint, history and TensorBoard events.
+
+    Args:
+        masks: folder of binary PNGs, see ``saliency.make_saliency_masks``.
+        weights: the backbone's weights (for ``resnet50_caffe`` the file of PoolNet's authors), or None.
+    """
+    model = build_poolnet(settings.backbone, width=settings.width)
+    if weights is not None and isinstance(model.backbone, CaffeResNet50):
+        model.backbone.load_weights(read_state(weights))
+    elif weights is not None:
+        load_weights(model.backbone.network, weights)
+    model.to(device)
+    loader = EpochLoader(
+        SaliencyPairs(manifest, masks, settings.smallest_side), batch_size=1, seed=seed, workers=workers
+    )
+    step = PoolnetStep(model, settings, len(loader), device)
+    fit(
+        step=step,
+        loader=loader,
+        epochs=settings.epochs,
+        state=step.state(),
+        output=output,
+        digest=digest_of(asdict(settings), manifest.digest(), seed, weights, folder_digest(masks)),
+        lr=lambda: settings.learning_rate,
+    )
+    save_model(output, model, {"backbone": settings.backbone, "width": settings.width})
+    finish(output)
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of the names and contents of a folder's PNG files."""
+    return digest_of(*[part for path in sorted(folder.glob("*.png")) for part in (path.name, path)])
+
+
+def load_poolnet(path: str | Path) -> PoolNet:
+    """Rebuild a trained PoolNet from its checkpoint."""
+    recipe, state = read_model(path)
+    model = build_poolnet(recipe["backbone"], width=recipe["width"])
+    model.load_state_dict(state)
+    return model
