@@ -134,9 +134,7 @@ def pair_affinities(edge: Tensor, radius: int) -> Tensor:
     # keeps one index a pair, not the values along each path.
     values, order = maps.flatten(1).sort(dim=1)
     ranks = torch.empty_like(order, dtype=torch.int32)
-    ranks.scatter_(
-        1, order, torch.arange(order.shape[1], dtype=torch.int32, device=edge.device).expand_as(order)
-    )
+    ranks.scatter_(1, order, torch.arange(order.shape[1], dtype=torch.int32, device=edge.device).expand_as(order))
     highest = _highest_on_path(ranks.reshape(maps.shape), radius).long()
     affinities = 1 - values.gather(1, highest.flatten(1)).reshape(highest.shape)
     return affinities if edge.ndim > 2 else affinities[0]

@@ -133,7 +133,9 @@ class CamStore:
             raise StoreError(f"there is no store of maps at {self.path}") from error
         about = group.attrs.get("wsss", {})
         if about.get("layout") != LAYOUT or not about.get("complete"):
-            raise StoreError(f"{self.path} is not a complete store of layout {LAYOUT}: delete it and run its rule again")
+            raise StoreError(
+                f"{self.path} is not a complete store of layout {LAYOUT}: delete it and run its rule again"
+            )
         return group
 
     @property
@@ -176,7 +178,9 @@ class CamStore:
         try:
             maps = np.asarray(self._group["cam"][begin:end, :h, :w], np.float32)
         except Exception as error:
-            raise StoreError(f"{self.path} is damaged at image {image_id} ({error}): delete it and run again") from error
+            raise StoreError(
+                f"{self.path} is damaged at image {image_id} ({error}): delete it and run again"
+            ) from error
         if np.isnan(maps).any():
             raise StoreError(f"{self.path} has lost a shard (image {image_id}): delete it and run its rule again")
         return self._tables["label"][begin:end].astype(int), maps

@@ -56,18 +56,33 @@ def make_affinity_labels(
     with whole(folder) as partial_folder:
         partial_folder.mkdir()
         task = partial(
-            _affinity_label, cams=cams, saliency=saliency, folder=partial_folder, classes=classes, settings=settings
+            _affinity_label,
+            cams=cams,
+            saliency=saliency,
+            folder=partial_folder,
+            classes=classes,
+            settings=settings,
         )
         count_progress(in_processes(task, manifest.rows, workers), len(manifest))
 
 
 def _affinity_label(
-    row: Row, *, cams: CamStore, saliency: Path | None, folder: Path, classes: Classes, settings: AffinityLabelSettings
+    row: Row,
+    *,
+    cams: CamStore,
+    saliency: Path | None,
+    folder: Path,
+    classes: Classes,
+    settings: AffinityLabelSettings,
 ) -> None:
     labels, maps = full_size(cams, row.id)
     salient = None if saliency is None else read_saliency(saliency, row)
     mask = affinity_labels(
-        np.asarray(read_image(row.image)), maps, [int(label) + 1 for label in labels], salient, **asdict(settings)
+        np.asarray(read_image(row.image)),
+        maps,
+        [int(label) + 1 for label in labels],
+        salient,
+        **asdict(settings),
     )
     write_mask(folder / f"{row.id}.png", mask, classes)
 
@@ -103,10 +118,15 @@ def walk_cams(
         _Padded(model, settings.padding), manifest, (1.0,), lambda a, b: (a + b) / 2, device, workers
     )
     about = {**about, "settings": asdict(settings), "source": str(cams.path)}
-    with whole(store) as folder, MapWriter(folder, manifest, stride=WALK_STRIDE, classwise=True, about=about) as out:
+    with (
+        whole(store) as folder,
+        MapWriter(folder, manifest, stride=WALK_STRIDE, classwise=True, about=about) as out,
+    ):
         for row, (edge_logits,) in outputs:
             maps = torch.from_numpy(_at_walk_stride(cams, row)).to(device)
-            walked = random_walk(maps, torch.sigmoid(edge_logits[0]), settings.radius, settings.beta, settings.squarings)
+            walked = random_walk(
+                maps, torch.sigmoid(edge_logits[0]), settings.radius, settings.beta, settings.squarings
+            )
             # Only the ratios of an image's maps matter from here on; the scale keeps them in float16's range.
             out.append(row.id, (walked / (walked.max() + 1e-5)).cpu().numpy())
 

@@ -106,9 +106,7 @@ def _saliency_mask(row: Row, *, maps: CamStore, folder: Path, settings: Saliency
 
 
 @torch.inference_mode()
-def predict_saliency(
-    *, model: PoolNet, manifest: Manifest, folder: Path, device: torch.device
-) -> None:
+def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device: torch.device) -> None:
     """Write PoolNet's saliency of every image at its own size, 8 bit PNG of the probability."""
     model.to(device).eval()
     with whole(folder) as partial_folder:

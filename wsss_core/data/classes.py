@@ -104,9 +104,7 @@ class Classes:
         return sorted(rows, key=lambda row: row[0])
 
 
-def make_classes(
-    names: Sequence[str], keep: Sequence[str] | None = None, colours: np.ndarray | None = None
-) -> Classes:
+def make_classes(names: Sequence[str], keep: Sequence[str] | None = None, colours: np.ndarray | None = None) -> Classes:
     """Make the classes of a data set whose mask files hold 0, 1..len(names) and 255.
 
     Args:

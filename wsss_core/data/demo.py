@@ -24,7 +24,7 @@ from wsss_core.files import whole
 logger = logging.getLogger(__name__)
 
 # What makes the pictures harder or easier.
-OBJECT_COUNTS = (0.45, 0.35, 0.20)  # share of the pictures with one, two and three objects
+OBJECT_COUNTS = (0.40, 0.35, 0.25)  # share of the pictures with one, two and three objects, if they fit
 OBJECT_AREA = ((0.14, 0.32), (0.10, 0.17), (0.08, 0.11))  # of the picture, each of one, two or three objects
 OWN_SCENE = 0.7  # how often the scene is the one that goes with the first object's kind
 TOUCHING = 0.5  # how often a further object is put so that it overlaps another one slightly
@@ -84,9 +84,7 @@ class Placed:
     shade: Layer
 
 
-def make_demo(
-    *, folder: str | Path, seed: int, images: dict[str, int], size: tuple[int, int] = (96, 128)
-) -> None:
+def make_demo(*, folder: str | Path, seed: int, images: dict[str, int], size: tuple[int, int] = (96, 128)) -> None:
     """Write the data set: JPEGImages, Annotations, SegmentationClass and the lists in ImageSets/Segmentation.
 
     A picture depends on the seed, its split and its number alone: more images keep the first ones.
@@ -206,9 +204,7 @@ def _put(rng: np.random.Generator, sprite: Sprite, label: int, h: int, w: int) -
         canvas[y : y + high, x : x + wide] = inside[: h - y, : w - x]
         return canvas
 
-    return Placed(
-        label, *(paste(layer) for layer in (sprite.body, sprite.part, sprite.pattern, sprite.shade))
-    )
+    return Placed(label, *(paste(layer) for layer in (sprite.body, sprite.part, sprite.pattern, sprite.shade)))
 
 
 def _paint(rng: np.random.Generator, picture: Layer, scene: Layer, thing: Placed) -> Layer:
@@ -216,9 +212,7 @@ def _paint(rng: np.random.Generator, picture: Layer, scene: Layer, thing: Placed
     body, part = thing.body[..., None], thing.part[..., None]
     behind = float((scene.mean(-1) * thing.body).sum() / thing.body.sum())
     gap = rng.uniform(*TONE_GAP)
-    tone = (
-        behind - gap if behind - gap > 0.15 and (behind + gap > 0.85 or rng.random() < 0.5) else behind + gap
-    )
+    tone = behind - gap if behind - gap > 0.15 and (behind + gap > 0.85 or rng.random() < 0.5) else behind + gap
     hue = list(KINDS.values())[thing.label].hue + rng.normal(0, HUE_SPREAD)
     colour = _colour(hue, rng.uniform(*BODY_SATURATION), tone)
     shaded = (body - part) + thing.shade[..., None]
@@ -397,9 +391,7 @@ def _house(rng: np.random.Generator) -> Sprite:
     mortar = (np.abs(y * 22 - course) < 0.2) | (np.abs((x * 11 + 0.5 * (course % 2)) % 1) < 0.1)
     pattern = _over(_flat((1.0, 1.0, 1.0)), _inset(door, 0.025), (0.05, 0.20, 0.85))
     pattern = _over(pattern, _inset(window, 0.025), (0.10, 0.55, 1.0))
-    pattern = _over(
-        pattern, _union(_box(0.62, 0.60, 0.64, 0.76), _box(0.52, 0.67, 0.74, 0.69)), (1.0, 1.0, 1.0)
-    )
+    pattern = _over(pattern, _union(_box(0.62, 0.60, 0.64, 0.76), _box(0.52, 0.67, 0.74, 0.69)), (1.0, 1.0, 1.0))
     shade = TEXTURE_CONTRAST * (1 - 2 * mortar) - 0.28 * _union(roof, chimney) + 0.1 * (0.5 - x)
     return _sprite(_union(wall, roof, chimney), _union(_box(*door), _box(*window)), pattern, shade)
 

@@ -73,9 +73,7 @@ def read_label_table(path: str | Path) -> dict[str, list[str]]:
         with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
             table = csv.DictReader(file)
             if not set(LABEL_COLUMNS) <= set(table.fieldnames or ()):
-                raise ValueError(
-                    f"the columns {' and '.join(LABEL_COLUMNS)} are needed, it has {table.fieldnames}"
-                )
+                raise ValueError(f"the columns {' and '.join(LABEL_COLUMNS)} are needed, it has {table.fieldnames}")
             rows = [(row["image_id"].strip(), row["classes"] or "") for row in table]
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read as a table of labels: {error}") from error

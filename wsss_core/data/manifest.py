@@ -52,10 +52,7 @@ class Manifest:
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Manifest":
         """The manifest of these rows."""
-        cells = [
-            (row.id, row.image, row.mask, row.height, row.width, " ".join(map(str, row.labels)))
-            for row in rows
-        ]
+        cells = [(row.id, row.image, row.mask, row.height, row.width, " ".join(map(str, row.labels))) for row in rows]
         return cls(pd.DataFrame(cells, columns=COLUMNS))
 
     @classmethod
@@ -116,9 +113,7 @@ class Manifest:
         labels = np.zeros((len(self), count), np.float32)
         for index, row in enumerate(self.rows):
             if max(row.labels, default=0) >= count:
-                raise DataError(
-                    f"image {row.id} has the label {max(row.labels)}, but there are {count} classes"
-                )
+                raise DataError(f"image {row.id} has the label {max(row.labels)}, but there are {count} classes")
             labels[index, list(row.labels)] = 1
         return labels
 
@@ -174,9 +169,7 @@ def build_manifest(
     _raise_faults([result for result in found if isinstance(result, DataError)])
     rows = [result for result in found if isinstance(result, Row)]
     if len(rows) < len(found):
-        logger.info(
-            "left out %d of %d images: none of the classes is in them", len(found) - len(rows), len(found)
-        )
+        logger.info("left out %d of %d images: none of the classes is in them", len(found) - len(rows), len(found))
     if not rows:
         raise DataError(f"none of the {len(ids)} images of the split has one of {', '.join(classes.names)}")
     return Manifest.of(rows)

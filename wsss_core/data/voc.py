@@ -19,7 +19,7 @@ VOC_CLASSES = (
 )  # fmt: skip
 VOC_SUBSETS = ("train", "val", "trainval", "train_aug", "test")
 VOC_PAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
-SBD_PAGE = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/"
+SBD_PAGE = "http://home.bharathh.info/pubs/codes/SBD/download.html"
 
 # Images with each class, by the number of images of the full split: 1,464 are train, 10,582 train_aug.
 LABEL_TOTALS = {
@@ -35,9 +35,10 @@ LAYOUT = f"""The folder should hold, as the devkit of {VOC_PAGE} does,
   Annotations/<id>.xml
   SegmentationClass/<id>.png
   ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt"""
-SBD_LAYOUT = f"""The folder of the Semantic Boundaries Dataset (Berkeley) should hold, in itself, in dataset/ or in
-  benchmark_RELEASE/dataset/, its lists train.txt and val.txt; nothing else of it is needed. Its page:
-  {SBD_PAGE}"""
+SBD_LAYOUT = f"""The Semantic Boundaries Dataset of Berkeley is at
+  {SBD_PAGE}
+Of its folder only the lists train.txt and val.txt are needed, in itself, in dataset/ or in
+benchmark_RELEASE/dataset/"""
 
 
 def voc_manifest(

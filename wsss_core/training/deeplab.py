@@ -52,9 +52,7 @@ class DeeplabStep:
         self.precision = Precision(settings.precision, device)
         self.scaler = self.precision.scaler()
         self.optimizer = PolySGD(
-            parameter_groups(
-                model, [model.aspp, model.decoder], settings.learning_rate, settings.weight_decay
-            ),
+            parameter_groups(model, [model.aspp, model.decoder], settings.learning_rate, settings.weight_decay),
             updates=steps // settings.accumulation,
             momentum=settings.momentum,
             nesterov=settings.nesterov,

@@ -18,9 +18,7 @@ def segmentation_loss(logits: Tensor, target: Tensor, smoothing: float = 0.1, ig
         A float32 scalar: the mean over the valid pixels of the batch, 0 where all are void.
     """
     target = target.long()
-    loss = F.cross_entropy(
-        logits.float(), target, ignore_index=ignore, label_smoothing=smoothing, reduction="sum"
-    )
+    loss = F.cross_entropy(logits.float(), target, ignore_index=ignore, label_smoothing=smoothing, reduction="sum")
     # cross_entropy's own mean is NaN for a batch of void pixels alone
     return loss / (target != ignore).sum().clamp(min=1)
 

@@ -83,7 +83,8 @@ class PnocStep:
         self.scaler, self.discriminator_scaler = self.precision.scaler(), self.precision.scaler()
         rate, decay = settings.learning_rate, settings.weight_decay
         self.optimizer = PolySGD(
-            parameter_groups(generator, generator.scratch, rate, decay), updates=steps // settings.accumulation
+            parameter_groups(generator, generator.scratch, rate, decay),
+            updates=steps // settings.accumulation,
         )
         self.discriminator_optimizer = PolySGD(
             parameter_groups(discriminator, discriminator.scratch, rate * pnoc.discriminator_rate, decay),

@@ -1,0 +1,27 @@
+"""From image-level labels to segmentation networks. `snakemake --cores all` makes the targets of config.yaml."""
+
+from snakemake.utils import min_version, validate
+
+min_version("9.0")
+
+
+configfile: "config.yaml"
+
+
+validate(config, "workflow/schemas/config.schema.yaml")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/classifier.smk"
+include: "workflow/rules/cams.smk"
+include: "workflow/rules/saliency.smk"
+include: "workflow/rules/affinity.smk"
+include: "workflow/rules/segmentation.smk"
+include: "workflow/rules/scores.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        config["targets"],

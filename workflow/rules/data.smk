@@ -1,0 +1,105 @@
+"""Data sets: pictures of the demo, classes, manifests, ImageNet weights."""
+
+
+rule make_demo:
+    output:
+        folder=directory("results/{dataset}/VOC2012"),
+    log:
+        "logs/{dataset}/make_demo.log",
+    benchmark:
+        "benchmarks/{dataset}/make_demo.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    params:
+        declared=of_dataset("seed", "images", "size"),
+        revision=REVISION["make_demo"],
+    message:
+        "Drawing the pictures of {wildcards.dataset}"
+    script:
+        "../scripts/make_demo.py"
+
+
+def dataset_files(wildcards):
+    """What a manifest is made from, as far as it is files: the demo's folder, or the lists of the split."""
+    declared = config["datasets"][wildcards.dataset]
+    if declared["kind"] == "demo":
+        return {"root": f"results/{wildcards.dataset}/VOC2012"}
+    if declared["kind"] == "folders":
+        files = [declared["lists"].get(wildcards.subset), declared["labels"]]
+        return {"lists": [file for file in files if file not in (None, "masks")]}
+    return {}
+
+
+rule make_manifest:
+    input:
+        unpack(dataset_files),
+    output:
+        manifest="results/{dataset}/manifest/{subset}.csv",
+    log:
+        "logs/{dataset}/make_manifest.{subset}.log",
+    benchmark:
+        "benchmarks/{dataset}/make_manifest.{subset}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        declared=lambda wildcards: {
+            key: value
+            for key, value in config["datasets"][wildcards.dataset].items()
+            if key
+            not in (
+                "settings",
+                "runs",
+                "splits",
+                "images" if wildcards.dataset == "demo" else "",
+            )
+        },
+        revision=REVISION["make_manifest"],
+    message:
+        "Manifest of {wildcards.dataset} {wildcards.subset}"
+    script:
+        "../scripts/make_manifest.py"
+
+
+rule make_classes:
+    output:
+        classes="results/{dataset}/classes.csv",
+    log:
+        "logs/{dataset}/make_classes.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        declared=lambda wildcards: {
+            key: config["datasets"][wildcards.dataset].get(key)
+            for key in ("kind", "classes", "names", "colours")
+        },
+    message:
+        "Classes of {wildcards.dataset}"
+    script:
+        "../scripts/make_classes.py"
+
+
+localrules:
+    fetch_weights,
+
+
+rule fetch_weights:
+    output:
+        weights="resources/weights/{backbone}.pt",
+    log:
+        "logs/fetch_weights.{backbone}.log",
+    conda:
+        "../../environment.yml"
+    message:
+        "ImageNet weights of {wildcards.backbone}"
+    script:
+        "../scripts/fetch_weights.py"

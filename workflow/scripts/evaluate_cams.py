@@ -1,0 +1,29 @@
+"""Rule evaluate_cams: hand the job's files and settings to the core."""
+
+from wsss_core.jobs import log_to
+
+log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from wsss_core.cam_store import CamStore
+from wsss_core.data import Classes, Manifest
+from wsss_core.scores import SweepSettings, evaluate_cams, write_result
+
+scores = evaluate_cams(
+    manifest=Manifest.read(snakemake.input.manifest),
+    classes=Classes.read(snakemake.input.classes),
+    cams=CamStore(snakemake.input.cams),
+    settings=SweepSettings(**snakemake.params.settings["priors"]),
+    workers=snakemake.threads,
+)
+write_result(
+    snakemake.output.result,
+    scores,
+    stage="priors",
+    dataset=snakemake.wildcards.dataset,
+    run=snakemake.wildcards.run,
+    split=snakemake.params.subset,
+    image_level_labels_used=True,
+    settings=snakemake.params.settings,
+    seed=snakemake.params.seed,
+    revision=snakemake.params.revision,
+)

@@ -1,0 +1,32 @@
+"""Rule evaluate_pseudo_masks: hand the job's files and settings to the core."""
+
+from wsss_core.jobs import log_to
+
+log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from wsss_core.cam_store import CamStore
+from wsss_core.data import Classes, Manifest
+from wsss_core.scores import SweepSettings, evaluate_pseudo_masks, write_result
+
+masks = snakemake.params.settings["pseudo_masks"]
+scores = evaluate_pseudo_masks(
+    manifest=Manifest.read(snakemake.input.manifest),
+    classes=Classes.read(snakemake.input.classes),
+    walked=CamStore(snakemake.input.walked),
+    iterations=masks["iterations"],
+    confidence=masks["confidence"],
+    settings=SweepSettings(**snakemake.params.settings["pseudo_scores"]),
+    workers=snakemake.threads,
+)
+write_result(
+    snakemake.output.result,
+    scores,
+    stage="pseudo masks",
+    dataset=snakemake.wildcards.dataset,
+    run=snakemake.wildcards.run,
+    split=snakemake.params.subset,
+    image_level_labels_used=True,
+    settings=snakemake.params.settings,
+    seed=snakemake.params.seed,
+    revision=snakemake.params.revision,
+)

@@ -1,0 +1,29 @@
+"""Rule evaluate_segmentation: hand the job's files and settings to the core."""
+
+from wsss_core.jobs import log_to
+
+log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from pathlib import Path
+
+from wsss_core.data import Classes, Manifest
+from wsss_core.scores import evaluate_masks, write_result
+
+scores = evaluate_masks(
+    manifest=Manifest.read(snakemake.input.manifest),
+    classes=Classes.read(snakemake.input.classes),
+    folder=Path(snakemake.input.masks),
+    workers=snakemake.threads,
+)
+write_result(
+    snakemake.output.result,
+    scores,
+    stage="segmentation",
+    dataset=snakemake.wildcards.dataset,
+    run=snakemake.wildcards.run,
+    split=snakemake.params.subset,
+    image_level_labels_used=False,
+    settings=snakemake.params.settings,
+    seed=snakemake.params.seed,
+    revision=snakemake.params.revision,
+)

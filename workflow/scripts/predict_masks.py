@@ -1,0 +1,22 @@
+"""Rule predict_masks: hand the job's files and settings to the core."""
+
+from wsss_core.jobs import log_to, pick_device, seed_everything
+
+log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from pathlib import Path
+
+from wsss_core.data import Classes, Manifest
+from wsss_core.segmentation import PredictionSettings, predict_masks
+from wsss_core.training.deeplab import load_deeplab
+
+seed_everything(0, snakemake.threads)
+predict_masks(
+    model=load_deeplab(snakemake.input.model),
+    manifest=Manifest.read(snakemake.input.manifest),
+    classes=Classes.read(snakemake.input.classes),
+    folder=Path(snakemake.output.folder),
+    settings=PredictionSettings(**snakemake.params.settings),
+    device=pick_device(snakemake.resources.get("gpu", 0)),
+    workers=snakemake.threads,
+)

@@ -1,0 +1,23 @@
+"""Rule train_deeplab: hand the job's files and settings to the core."""
+
+from wsss_core.jobs import log_to, pick_device, seed_everything
+
+log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from pathlib import Path
+
+from wsss_core.data import Classes, Manifest
+from wsss_core.training.deeplab import DeeplabSettings, train_deeplab
+
+seed_everything(snakemake.params.seed, snakemake.threads)
+train_deeplab(
+    manifest=Manifest.read(snakemake.input.manifest),
+    classes=Classes.read(snakemake.input.classes),
+    masks=Path(snakemake.input.masks),
+    weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
+    settings=DeeplabSettings(**snakemake.params.settings),
+    output=Path(snakemake.output.model),
+    seed=snakemake.params.seed,
+    device=pick_device(snakemake.resources.get("gpu", 0)),
+    workers=snakemake.threads - 1,
+)

@@ -1,0 +1,22 @@
+"""Rule train_vanilla: hand the job's files and settings to the core."""
+
+from wsss_core.jobs import log_to, pick_device, seed_everything
+
+log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from pathlib import Path
+
+from wsss_core.data import Classes, Manifest
+from wsss_core.training.vanilla import ClassifierSettings, train_vanilla
+
+seed_everything(snakemake.params.seed, snakemake.threads)
+train_vanilla(
+    manifest=Manifest.read(snakemake.input.manifest),
+    classes=len(Classes.read(snakemake.input.classes)),
+    weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
+    settings=ClassifierSettings(**snakemake.params.settings),
+    output=Path(snakemake.output.model),
+    seed=snakemake.params.seed,
+    device=pick_device(snakemake.resources.get("gpu", 0)),
+    workers=snakemake.threads - 1,
+)

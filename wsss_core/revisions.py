@@ -1,0 +1,25 @@
+"""One number a stage, raised when its results change, so that Snakemake runs it again. See docs/CHANGELOG.md."""
+
+REVISION = {
+    "make_demo": 1,
+    "make_manifest": 1,
+    "train_vanilla": 1,
+    "train_pnoc": 1,
+    "dump_cams": 1,
+    "evaluate_cams": 1,
+    "make_hints": 1,
+    "train_c2am": 1,
+    "dump_saliency": 1,
+    "make_saliency_masks": 1,
+    "train_poolnet": 1,
+    "predict_saliency": 1,
+    "evaluate_saliency": 1,
+    "make_affinity_labels": 1,
+    "train_affinity": 1,
+    "walk_cams": 1,
+    "make_pseudo_masks": 1,
+    "evaluate_pseudo_masks": 1,
+    "train_deeplab": 1,
+    "predict_masks": 1,
+    "evaluate_segmentation": 1,
+}
