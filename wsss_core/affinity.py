@@ -81,7 +81,7 @@ def pair_offsets(radius: int) -> tuple[tuple[int, int], ...]:
 
 
 @lru_cache(maxsize=1024)
-def path_pixels(offset: tuple[int, int]) -> list[tuple[int, int]]:
+def path_pixels(offset: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     """Pixels (y, x), counted from the source, on the path of a pair.
 
     They are those of the pair's bounding box less than one pixel away from the line through its ends, both
@@ -90,7 +90,7 @@ def path_pixels(offset: tuple[int, int]) -> list[tuple[int, int]]:
     dy, dx = offset
     columns = range(min(dx, 0), max(dx, 0) + 1)
     box = [(y, x) for y in range(dy + 1) for x in columns]
-    return [(y, x) for y, x in box if (dy * x - dx * y) ** 2 < dy * dy + dx * dx]
+    return tuple((y, x) for y, x in box if (dy * x - dx * y) ** 2 < dy * dy + dx * dx)
 
 
 def pair_labels(mask: Tensor, radius: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:

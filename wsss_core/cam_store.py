@@ -13,7 +13,8 @@ array                 shape, dtype             meaning
 ====================  =======================  =======================================================
 
 ``attrs["wsss"]`` says what it is (layout, stride, settings) and, written last, that it is complete. Every shard is
-written once and whole; the fill value is NaN, so that a lost shard is found out and never read as empty maps.
+written once and whole; the fill values are no possible entries (NaN of maps), so that a lost file is found out and
+never read as empty maps.
 """
 
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from wsss_core.data.manifest import Manifest
 
 LAYOUT = "wsss-maps/1"
 SHARD = 256
+LOST = -32768  # fill value of the tables of numbers, which no entry has
 
 
 def strided(side: int, stride: int) -> int:
@@ -72,8 +74,10 @@ class MapWriter:
         return self
 
     def _table(self, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
-        dtype = str if name == "image_id" else values.dtype
-        array = self.group.create_array(name, shape=values.shape, dtype=dtype, dimension_names=dimensions)
+        dtype, fill = (str, "") if name == "image_id" else (values.dtype, LOST)
+        array = self.group.create_array(
+            name, shape=values.shape, dtype=dtype, fill_value=fill, dimension_names=dimensions
+        )
         array[...] = values
 
     def append(self, image_id: str, maps: np.ndarray) -> None:
@@ -131,6 +135,8 @@ class CamStore:
             group = zarr.open_group(self.path, mode="r")
         except FileNotFoundError as error:
             raise StoreError(f"there is no store of maps at {self.path}") from error
+        except Exception as error:
+            raise StoreError(f"{self.path} is damaged ({error}): delete it and run its rule again") from error
         about = group.attrs.get("wsss", {})
         if about.get("layout") != LAYOUT or not about.get("complete"):
             raise StoreError(
@@ -145,11 +151,20 @@ class CamStore:
 
     @cached_property
     def _tables(self) -> dict[str, np.ndarray]:
-        return {name: self._group[name][:] for name in ("label", "first_row", "size")}
+        return {name: self._table(name) for name in ("label", "first_row", "size")}
 
     @cached_property
     def _index(self) -> dict[str, int]:
-        return {str(image_id): index for index, image_id in enumerate(self._group["image_id"][:])}
+        return {str(image_id): index for index, image_id in enumerate(self._table("image_id"))}
+
+    def _table(self, name: str) -> np.ndarray:
+        try:
+            values = self._group[name][:]
+        except Exception as error:
+            raise StoreError(f"{self.path} is damaged at {name} ({error}): delete it and run its rule again") from error
+        if (values == ("" if name == "image_id" else LOST)).any():
+            raise StoreError(f"{self.path} has lost its table {name}: delete it and run its rule again")
+        return values
 
     def __len__(self) -> int:
         return len(self._index)

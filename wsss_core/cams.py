@@ -58,6 +58,8 @@ def sum_of_scales(maps: Sequence[Tensor], height: int, width: int, stride: int) 
         size = tuple(strided(side, 16) * 16 for side in (height, width))
     else:
         size = strided(height, stride), strided(width, stride)
+    if not len(maps[0]):  # no class, and nothing that could be interpolated
+        return maps[0].new_zeros(0, strided(height, stride), strided(width, stride))
     total = sum(F.interpolate(m[None], size, mode="bilinear", align_corners=False)[0] for m in maps)
     return total[:, : strided(height, stride), : strided(width, stride)]
 

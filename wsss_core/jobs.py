@@ -8,7 +8,11 @@ import os
 import random
 import sys
 import tempfile
+import time
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+_started = time.monotonic()  # jobs import this module first
 
 
 def log_to(path: str | Path, name: str = "") -> None:
@@ -47,12 +51,19 @@ def pick_device(gpus: int):
     """The device of this job: a free GPU where the rule asks for one and there is one, else the CPU.
 
     A card is locked for the life of the process, so that two local jobs never share it; a job waits for a free one.
+    The log tells what it was, with the versions of what computes.
     """
     import torch
 
-    count = torch.cuda.device_count()
-    if not gpus or not count:
-        return torch.device("cpu")
+    count = torch.cuda.device_count() if gpus else 0
+    device = _lock_card(count) if count else torch.device("cpu")
+    logger.info("running on %s", json.dumps(provenance(device)))
+    return device
+
+
+def _lock_card(count: int):
+    import torch
+
     folder = Path(tempfile.gettempdir()) / f"wsss-gpu-locks-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     for blocking in (False, True):  # look for a free one first, then wait for the first
@@ -96,7 +107,7 @@ def digest_of(*parts) -> str:
 
 
 def provenance(device=None) -> dict:
-    """What produced a result: versions of what computes, and the device."""
+    """What produced a result: the device, the seconds since the job began, the versions of what computes."""
     import platform
     from importlib.metadata import version
 
@@ -108,5 +119,6 @@ def provenance(device=None) -> dict:
         name = torch.cuda.get_device_name(device)
     return {
         "device": name,
+        "seconds": round(time.monotonic() - _started, 1),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }

@@ -84,13 +84,9 @@ def _no_main_script():
 
 def _one_thread():
     """Keep a worker to one thread: the parallelism is the processes'."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = "1"  # read by NumPy and torch, which are not loaded yet
-    import cv2
-
-    cv2.setNumThreads(1)
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)
+    # read when NumPy, torch and OpenCV are loaded, which comes with the first item
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ[name] = "1"
 
 
 def _check_reachable(function):

@@ -128,12 +128,15 @@ def walk_cams(
                 maps, torch.sigmoid(edge_logits[0]), settings.radius, settings.beta, settings.squarings
             )
             # Only the ratios of an image's maps matter from here on; the scale keeps them in float16's range.
-            out.append(row.id, (walked / (walked.max() + 1e-5)).cpu().numpy())
+            peak = walked.max() if row.labels else 0
+            out.append(row.id, (walked / (peak + 1e-5)).cpu().numpy())
 
 
 def _at_walk_stride(cams: CamStore, row: Row) -> np.ndarray:
     _, maps = cams[row.id]
     size = strided(row.height, WALK_STRIDE), strided(row.width, WALK_STRIDE)
+    if not len(maps):
+        return np.zeros((0, *size), np.float32)
     if maps.shape[1:] == size:
         return maps
     return F.interpolate(torch.from_numpy(maps)[None], size, mode="bilinear", align_corners=False)[0].numpy()

@@ -36,6 +36,8 @@ class Recipes:
         name, at, seed = run.partition("@seed")
         if name not in self.config["runs"]:
             raise RecipeError(f"unknown run {name!r}; the runs of config.yaml are {', '.join(self.config['runs'])}")
+        if at and not seed.isdecimal():
+            raise RecipeError(f"run {run!r}: write a seed as in {name}@seed2")
         return name, int(seed) if at else self.config["seeds"][0]
 
     def source(self, run: str, part: str) -> str:
@@ -50,8 +52,7 @@ class Recipes:
 
     def seeded(self, run: str) -> list[str]:
         """The same recipe with each of the config's seeds; the first keeps its plain name."""
-        first, *others = self.config["seeds"]
-        return [run, *(f"{run}@seed{seed}" for seed in others)]
+        return [run, *(f"{run}@seed{seed}" for seed in self.config["seeds"][1:])]
 
     def train_subset(self, dataset: str, subset: str) -> str:
         """The subset whose stores hold the images of ``subset``: the scored images are a part of the training ones."""
@@ -73,7 +74,10 @@ class Recipes:
                 )
             for part in ("ordinary", "saliency"):
                 self._check_chain(name, part)
-        for dataset in self.config["datasets"]:
+        for dataset, declared in self.config["datasets"].items():
+            for name in declared["runs"]:
+                if name not in runs:
+                    raise RecipeError(f"datasets.{dataset}.runs.{name} is no run; config.yaml has {', '.join(runs)}")
             for name in runs:
                 self._check_settings(dataset, name)
 

@@ -22,4 +22,5 @@ REVISION = {
     "train_deeplab": 1,
     "predict_masks": 1,
     "evaluate_segmentation": 1,
+    "mean_over_seeds": 1,
 }

@@ -31,7 +31,7 @@ def make_hints(*, manifest: Manifest, cams: CamStore, store: Path) -> None:
     ) as out:  # fmt: skip
         for row in manifest.rows:
             _, maps = cams[row.id]
-            out.append(row.id, maps.max(axis=0, keepdims=True))
+            out.append(row.id, maps.max(axis=0, keepdims=True, initial=0))  # an image without labels hints at nothing
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,10 @@ def make_saliency_masks(
 def _saliency_mask(row: Row, *, maps: CamStore, folder: Path, settings: SaliencyMaskSettings) -> None:
     image = np.asarray(read_image(row.image))
     salient = (full_size(maps, row.id)[1][0] > settings.threshold).astype(np.uint8)
-    refined = crf_labels(image, salient, 2, settings.iterations, settings.confidence)
+    # an image without any class has no object that could be salient
+    refined = np.zeros_like(salient)
+    if row.labels:
+        refined = crf_labels(image, salient, 2, settings.iterations, settings.confidence)
     write_grey(folder / f"{row.id}.png", refined * np.uint8(255))
 
 
@@ -117,7 +120,7 @@ def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device
 def _predict(model: PoolNet, row: Row, folder: Path, device: torch.device) -> None:
     rgb = torch.from_numpy(np.array(read_image(row.image))).permute(2, 0, 1)[None].to(device, torch.float32)
     saliency = torch.sigmoid(model(model.preprocess(rgb)))[0, 0]
-    write_grey(folder / f"{row.id}.png", (saliency * 255).to(torch.uint8).cpu().numpy())
+    write_grey(folder / f"{row.id}.png", (saliency * 255).round().to(torch.uint8).cpu().numpy())
 
 
 def count_progress(results, total: int) -> None:

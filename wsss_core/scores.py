@@ -19,6 +19,7 @@ from wsss_core.data.classes import Classes, DataError
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.masks import read_mask
 from wsss_core.files import whole
+from wsss_core.jobs import provenance
 from wsss_core.metrics import confusion, false_rates, iou, mean_iou, sweep
 from wsss_core.parallel import in_processes
 from wsss_core.pseudo_masks import pseudo_masks, read_saliency
@@ -215,7 +216,11 @@ def _total(task, manifest: Manifest, workers: int) -> np.ndarray:
 
 
 def write_result(path: str | Path, scores: dict, **about) -> None:
-    """Write a result file: the scores and what they are scores of."""
+    """Write a result file: what was scored, the scores, and under ``scoring`` the device, seconds and versions.
+
+    Scoring needs no network: its device is a CPU, wherever the networks ran (their jobs' logs say where).
+    """
     logger.info("mIoU %.2f %%", 100 * scores["miou"])
     with whole(path) as partial_path:
-        partial_path.write_text(json.dumps({**about, **scores}, indent=2, ensure_ascii=False) + "\n")
+        content = {**about, **scores, "scoring": provenance()}
+        partial_path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,4 +1,6 @@
-"""Wildcards and the input functions that several rules share."""
+"""Wildcards, and the functions that give rules their inputs and params."""
+
+from pathlib import Path
 
 from wsss_core.recipes import Recipes
 from wsss_core.revisions import REVISION
@@ -38,6 +40,49 @@ def of_dataset(*keys):
         return {key: config["datasets"][wildcards.dataset][key] for key in keys}
 
     return declarations
+
+
+def images_declared(wildcards):
+    """Params function: what decides about the images of a subset and their labels; scripts call it `declared`."""
+    dataset = config["datasets"][wildcards.dataset]
+    keys = {
+        "demo": ("kind", "classes"),
+        "voc": ("kind", "classes", "root", "sbd"),
+        "folders": ("kind", "classes", "names", "images", "masks", "labels"),
+    }[dataset["kind"]]
+    lists = dataset.get("lists", {})
+    own = {name: path for name, path in lists.items() if name == wildcards.subset}
+    # The other lists are left out: a further subset must not remake the manifests that are there.
+    declared = {key: dataset[key] for key in keys}
+    return declared | {"lists": own or lists} if lists else declared
+
+
+def image_lists(wildcards):
+    """What a manifest is made from, apart from the images: the demo's folder, or lists and tables of labels.
+
+    A file that should be there and is not is left to the script, which explains what is expected where.
+    """
+    dataset, subset = config["datasets"][wildcards.dataset], wildcards.subset
+    if dataset["kind"] == "demo":
+        return {"root": f"results/{wildcards.dataset}/VOC2012"}
+    if dataset["kind"] == "folders":
+        files = [dataset["lists"].get(subset), dataset["labels"]]
+        return {"lists": [file for file in files if file and Path(file).is_file()]}
+    sources = {"train_aug": ("train_aug", "train", "val")}.get(subset, (subset,))
+    folders = [Path(dataset["root"], "ImageSets/Segmentation")]
+    if subset == "train_aug" and dataset["sbd"]:
+        inner = ("", "dataset", "benchmark_RELEASE/dataset")
+        folders += [Path(dataset["sbd"], folder) for folder in inner]
+    lists = [folder / f"{source}.txt" for folder in folders for source in sources]
+    return {"lists": [str(file) for file in lists if file.is_file()]}
+
+
+def over_seeds(name):
+    """This file of every seed of the run."""
+    return lambda wildcards: [
+        f"results/{wildcards.dataset}/{run}/{name}"
+        for run in RECIPES.seeded(wildcards.run)
+    ]
 
 
 def subset_for(role):

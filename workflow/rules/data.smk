@@ -22,20 +22,9 @@ rule make_demo:
         "../scripts/make_demo.py"
 
 
-def dataset_files(wildcards):
-    """What a manifest is made from, as far as it is files: the demo's folder, or the lists of the split."""
-    declared = config["datasets"][wildcards.dataset]
-    if declared["kind"] == "demo":
-        return {"root": f"results/{wildcards.dataset}/VOC2012"}
-    if declared["kind"] == "folders":
-        files = [declared["lists"].get(wildcards.subset), declared["labels"]]
-        return {"lists": [file for file in files if file not in (None, "masks")]}
-    return {}
-
-
 rule make_manifest:
     input:
-        unpack(dataset_files),
+        unpack(image_lists),
     output:
         manifest="results/{dataset}/manifest/{subset}.csv",
     log:
@@ -49,17 +38,7 @@ rule make_manifest:
         mem_mb=4000,
         runtime="1h",
     params:
-        declared=lambda wildcards: {
-            key: value
-            for key, value in config["datasets"][wildcards.dataset].items()
-            if key
-            not in (
-                "settings",
-                "runs",
-                "splits",
-                "images" if wildcards.dataset == "demo" else "",
-            )
-        },
+        declared=images_declared,
         revision=REVISION["make_manifest"],
     message:
         "Manifest of {wildcards.dataset} {wildcards.subset}"

@@ -113,3 +113,29 @@ rule evaluate_segmentation:
         "Score of the segmentation network of {wildcards.dataset} {wildcards.run}"
     script:
         "../scripts/evaluate_segmentation.py"
+
+
+rule mean_over_seeds:
+    input:
+        priors=over_seeds("priors_miou.json"),
+        saliency=over_seeds("saliency_miou.json"),
+        pseudo_masks=over_seeds("pseudo_miou.json"),
+        segmentation=over_seeds("seg_miou.json"),
+    output:
+        result="results/{dataset}/{run}/over_seeds.json",
+        table="results/{dataset}/{run}/over_seeds.md",
+    log:
+        "logs/{dataset}/{run}/mean_over_seeds.log",
+    wildcard_constraints:
+        run="|".join(config["runs"]),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        revision=REVISION["mean_over_seeds"],
+    message:
+        "Means over seeds of {wildcards.dataset} {wildcards.run}"
+    script:
+        "../scripts/mean_over_seeds.py"

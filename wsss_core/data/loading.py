@@ -28,6 +28,9 @@ class EpochLoader:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
+            # Workers are seeded from this generator and not from torch's own one, which dropout draws from: how often
+            # that happens depends on their number.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:

@@ -127,7 +127,7 @@ _OPERATIONS = [
     _enhance(ImageEnhance.Sharpness),
     _shear_x,
     _shear_y,
-    lambda image, v, rng: ImageOps.solarize(image, int(256 - 25.6 * v)),
+    lambda image, v, rng: ImageOps.solarize(image, 256 - int(25.6 * v)),
     _translate_x,
     _translate_y,
 ]

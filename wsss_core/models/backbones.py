@@ -5,6 +5,8 @@ from pathlib import Path
 
 import timm
 import torch
+from timm.layers import AvgPool2dSame
+from timm.models.resnest import ResNestBottleneck
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
@@ -54,9 +56,24 @@ def build_backbone(name: str, *, output_stride: int = 16, weights: str | Path | 
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8])
         raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}, or a timm name ({near} ...)")
     network = timm.create_model(network_name, num_classes=0, output_stride=output_stride)
+    _pool_as_published(network)
     if weights is not None:
         load_weights(network, weights)
     return Backbone(network)
+
+
+def _pool_as_published(network: nn.Module) -> None:
+    """Give dilated ResNeSts the average pools of their authors' code (Zhang et al. 2020).
+
+    Where dilation takes the place of a stage's stride, the authors keep the 3x3 pool of the main path, with
+    stride 1, and pool nothing on the shortcut; timm does the reverse. No other network is changed.
+    """
+    blocks = [module for module in network.modules() if isinstance(module, ResNestBottleneck)]
+    place = "avd_first" if any(block.avd_first is not None for block in blocks) else "avd_last"
+    for block in blocks:
+        if block.downsample is not None and isinstance(block.downsample[0], AvgPool2dSame):
+            setattr(block, place, nn.AvgPool2d(3, stride=1, padding=1))
+            block.downsample[0] = nn.Identity()
 
 
 def load_weights(network: nn.Module, path: str | Path) -> None:
@@ -99,9 +116,12 @@ def read_state(path: str | Path) -> dict:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path} is not a readable weights file ({error})") from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path} holds no tensors by name, but a {type(state).__name__}")
+    return state
 
 
 def fetch_pretrained(name: str, path: str | Path) -> None:

@@ -56,7 +56,12 @@ def save_model(path: str | Path, model: nn.Module, recipe: dict) -> None:
 
 def read_model(path: str | Path) -> tuple[dict, dict]:
     """Read what ``save_model`` wrote: the recipe and the state dict."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it and run its rule again") from error
     if not isinstance(content, dict) or content.keys() != {"recipe", "state"}:
         raise ValueError(f"{path} was not written by this pipeline; delete it and run its rule again")
     return content["recipe"], content["state"]

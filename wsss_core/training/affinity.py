@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wsss_core.affinity import affinity_loss
@@ -55,8 +56,10 @@ class AffinityStep:
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         images = batch["image"].to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        masks = batch["mask"].to(self.device, non_blocking=True)[:, ::4, ::4]  # nearest, at stride 4
+        masks = batch["mask"].to(self.device, non_blocking=True)
         edge = torch.sigmoid(self.model(images))
+        # the pixel in the middle of each cell, as Pillow's nearest resize takes it in the published code
+        masks = F.interpolate(masks[:, None], edge.shape[2:], mode="nearest-exact")[:, 0]
         losses = affinity_loss(edge, masks, self.classes, self.settings.radius)
         losses["total"].backward()
         self.optimizer.step(self.scaler)

@@ -12,6 +12,8 @@ EPS = 1e-5
 
 def choose_classes(labels: Tensor, generator: torch.Generator) -> Tensor:
     """One present class an image, uniformly: multi-hot (B, C) -> (B,) int64. Images without a label are an error."""
+    if not labels.any(dim=1).all():
+        raise ValueError("an image has no label that could be erased: train on images with at least one class")
     return torch.multinomial(labels.float(), 1, generator=generator)[:, 0]
 
 

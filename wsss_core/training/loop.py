@@ -4,6 +4,7 @@ import logging
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -67,18 +68,19 @@ def fit(
     every = max(1, len(loader) * epochs // 20)
     begin = time.monotonic()
     for epoch in range(first, epochs):
-        started, sums = time.monotonic(), {}
+        started, sums, counts = time.monotonic(), {}, Counter()
         for index, batch in enumerate(loader.epoch(epoch)):
             micro_step = epoch * len(loader) + index
             for name, value in step(batch, micro_step).items():
                 sums[name] = sums.get(name, 0) + value
+                counts[name] += 1  # a part may have no value in some steps
             if (micro_step + 1) % every == 0:
                 done = micro_step + 1 - first * len(loader)
                 left = (time.monotonic() - begin) / done * (epochs * len(loader) - micro_step - 1)
-                means = _means(sums, index + 1, output)
+                means = _means(sums, counts, output)
                 logger.info("epoch %d of %d, step %d of %d: %s; %s left", epoch + 1, epochs, index + 1,
                             len(loader), _text(means), _clock(left))  # fmt: skip
-        means = _means(sums, len(loader), output)
+        means = _means(sums, counts, output)
         history.add({"epoch": epoch + 1, **means, "lr": lr(), "seconds": round(time.monotonic() - started, 2),
                      "gpu_memory_mb": _peak_memory()})  # fmt: skip
         _keep(output, digest, state, history, epoch + 1)
@@ -146,8 +148,8 @@ def _resume(output: str | Path, digest: str, state: dict, history: _History) -> 
     return content["epoch"]
 
 
-def _means(sums: dict[str, Tensor], count: int, output: str | Path) -> dict[str, float]:
-    means = {name: float(total) / count for name, total in sums.items()}
+def _means(sums: dict[str, Tensor], counts: dict[str, int], output: str | Path) -> dict[str, float]:
+    means = {name: float(total) / counts[name] for name, total in sums.items()}
     broken = [name for name, value in means.items() if not math.isfinite(value)]
     if broken:
         raise FloatingPointError(

@@ -52,8 +52,15 @@ class PolySGD:
         self.decay.step()
 
     def state_dict(self) -> dict:
-        return {"sgd": self.sgd.state_dict(), "decay": self.decay.state_dict()}
+        # an epoch may end in the middle of an accumulation: gradients wait for the next one's first update
+        gradients = [parameter.grad for parameter in self._parameters()]
+        return {"sgd": self.sgd.state_dict(), "decay": self.decay.state_dict(), "gradients": gradients}
 
     def load_state_dict(self, state: dict) -> None:
         self.sgd.load_state_dict(state["sgd"])
         self.decay.load_state_dict(state["decay"])
+        for parameter, gradient in zip(self._parameters(), state["gradients"], strict=True):
+            parameter.grad = None if gradient is None else gradient.to(parameter)
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.sgd.param_groups for parameter in group["params"]]

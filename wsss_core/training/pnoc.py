@@ -1,4 +1,4 @@
-"""Training of P-NOC: a Puzzle classifier against a not-so-ordinary classifier that learns what is left after erasing."""
+"""Training of P-NOC: a Puzzle classifier against a not-so-ordinary one that learns what is left after erasing."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -39,7 +39,7 @@ def reconstruction_loss(maps: Tensor, merged: Tensor, labels: Tensor) -> Tensor:
 
 
 def _root(pieces: int) -> int:
-    n = int(round(pieces**0.5))
+    n = round(pieces**0.5)
     if n * n != pieces:
         raise ValueError(f"pieces must be a square number, not {pieces}")
     return n

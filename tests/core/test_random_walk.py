@@ -1,0 +1,118 @@
+"""The sparse walk against the dense matrix, built pixel by pixel and squared."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from wsss_core.affinity import pair_offsets, path_pixels
+from wsss_core.random_walk import _walk_on_cpu, _walk_on_gpu, finish_walk, random_walk, transition_diagonals
+
+
+def dense_transitions(edge: torch.Tensor, radius: int, beta: float) -> torch.Tensor:
+    """T of a map, (h * w, h * w) float64, by a loop over all pairs."""
+    height, width = edge.shape
+    affinity = torch.eye(height * width, dtype=torch.float64)
+    for y, x in np.ndindex(height, width):
+        for dy, dx in pair_offsets(radius):
+            if y + dy < height and 0 <= x + dx < width:
+                strongest = max(edge[y + py, x + px].item() for py, px in path_pixels((dy, dx)))
+                a, b = y * width + x, (y + dy) * width + x + dx
+                affinity[a, b] = affinity[b, a] = 1 - strongest
+    powered = affinity**beta
+    return powered / powered.sum(dim=0)
+
+
+def dense_walk(cams, edge, radius, beta, squarings):
+    transitions = torch.linalg.matrix_power(dense_transitions(edge, radius, beta), 2**squarings)
+    start = (cams.double() * (1 - edge.double())).flatten(1)
+    return (start @ transitions).reshape(cams.shape)
+
+
+def maps(classes, height, width, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(classes, height, width, generator=generator), torch.rand(height, width, generator=generator)
+
+
+@pytest.mark.parametrize("shape", [(14, 17), (6, 6), (3, 20), (20, 3), (1, 1)])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_the_sparse_walk_equals_the_dense_one(shape, scale):
+    cams, edge = maps(2, *shape)
+    edge *= scale
+    walked = random_walk(cams, edge)
+    assert walked.dtype == torch.float32
+    expected = dense_walk(cams, edge, radius=5, beta=10, squarings=8)
+    torch.testing.assert_close(walked.double(), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_double_precision_agrees_to_rounding():
+    cams, edge = maps(3, 14, 17)
+    walked = random_walk(cams.double(), edge.double(), radius=4, beta=3, squarings=8)
+    expected = dense_walk(cams, edge, radius=4, beta=3, squarings=8)
+    torch.testing.assert_close(walked, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_both_devices_take_the_same_walk():
+    cams, edge = maps(2, 12, 15)
+    weights, steps = transition_diagonals(edge.double(), 5, 10)
+    start = cams.double().flatten(1)
+    on_cpu, on_gpu = (walk(start, weights, steps, 64) for walk in (_walk_on_cpu, _walk_on_gpu))
+    torch.testing.assert_close(on_cpu, on_gpu, rtol=1e-12, atol=0)
+
+
+@pytest.mark.gpu
+def test_the_walk_on_a_gpu_equals_the_one_on_the_cpu():
+    cams, edge = maps(2, 30, 41)
+    walked = random_walk(cams.cuda(), edge.cuda())
+    assert walked.is_cuda
+    torch.testing.assert_close(walked.cpu(), random_walk(cams, edge))
+
+
+def test_a_constant_score_stays_where_nothing_is_an_edge():
+    # the columns of T sum to 1
+    walked = random_walk(torch.full((1, 11, 13), 0.7), torch.zeros(11, 13))
+    torch.testing.assert_close(walked, torch.full((1, 11, 13), 0.7))
+
+
+def test_scores_do_not_cross_a_closed_edge():
+    cams, edge = torch.zeros(1, 12, 21), torch.zeros(12, 21)
+    cams[:, :, :10] = 1
+    edge[:, 10] = 1
+    walked = random_walk(cams, edge)
+    assert (walked[0, :, 11:] == 0).all()
+    assert (walked[0, :, :10] > 0.99).all()
+
+
+def test_arrays_in_arrays_out():
+    cams, edge = maps(2, 10, 12)
+    read_only = cams.numpy()
+    read_only.flags.writeable = False
+    walked = random_walk(read_only, edge.numpy())
+    assert isinstance(walked, np.ndarray)
+    assert walked.dtype == np.float32
+    np.testing.assert_array_equal(walked, random_walk(cams, edge).numpy())
+    assert random_walk(cams.half().numpy(), edge.numpy()).dtype == np.float32
+    assert random_walk(cams[:0], edge).shape == (0, 10, 12)
+
+
+def test_maps_of_another_size_than_the_edges_are_an_error():
+    with pytest.raises(ValueError, match="do not fit"):
+        random_walk(torch.zeros(1, 5, 6), torch.zeros(6, 5))
+
+
+def test_finish_resizes_crops_and_divides_by_one_maximum():
+    walked = torch.rand(2, 6, 8, generator=torch.Generator().manual_seed(5))
+    walked[1] *= 0.1
+    finished = finish_walk(walked, 22, 29)
+    upsampled = F.interpolate(walked[None], size=(24, 32), mode="bilinear", align_corners=False)[0, :, :22, :29]
+    torch.testing.assert_close(finished, upsampled / upsampled.max())
+    assert finished.max() == 1
+    assert finished[1].max() < 0.2
+    np.testing.assert_array_equal(finish_walk(walked.numpy(), 22, 29), finished.numpy())
+
+
+def test_finish_of_nothing_is_zero_not_nan():
+    assert (finish_walk(torch.zeros(2, 3, 4), 12, 13) == 0).all()
+    assert finish_walk(np.zeros((0, 3, 4), np.float32), 12, 13).shape == (0, 12, 13)
+    with pytest.raises(ValueError, match="not at stride 4"):
+        finish_walk(torch.zeros(2, 3, 4), 13, 13)
