@@ -19,6 +19,7 @@ include: "workflow/rules/saliency.smk"
 include: "workflow/rules/affinity.smk"
 include: "workflow/rules/segmentation.smk"
 include: "workflow/rules/scores.smk"
+include: "workflow/rules/pictures.smk"
 
 
 rule all:

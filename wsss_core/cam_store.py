@@ -17,12 +17,14 @@ written once and whole; the fill values are no possible entries (NaN of maps), s
 never read as empty maps.
 """
 
+import warnings
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import zarr
+from zarr.errors import ZarrUserWarning
 
 from wsss_core.data.manifest import Manifest
 
@@ -110,7 +112,9 @@ class MapWriter:
         if rows % SHARD:
             self._flush(rows)
         self.group.attrs["wsss"] = {**self.about, "complete": True}
-        zarr.consolidate_metadata(self.path)
+        with warnings.catch_warnings():  # Zarr warns that other libraries may ignore it, which does no harm
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            zarr.consolidate_metadata(self.path)
 
 
 class CamStore:

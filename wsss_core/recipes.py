@@ -29,7 +29,7 @@ class Recipes:
         result = deepcopy(self.config["settings"])
         for layer in layers:
             _merge(result, layer)
-        return result
+        return ordered(result)
 
     def parse(self, run: str) -> tuple[str, int]:
         """A run's recipe and seed."""
@@ -103,6 +103,11 @@ class Recipes:
             values = settings["pnoc"][ramp]
             if values["start"] > values["end"]:
                 raise RecipeError(f"{where}: pnoc.{ramp} falls from start to end; only rising weights are possible")
+
+
+def ordered(value):
+    """The same value with the keys of its dicts sorted: Snakemake takes another order for another param."""
+    return {key: ordered(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
 
 
 def _merge(base: dict, layer: dict) -> None:

@@ -23,4 +23,6 @@ REVISION = {
     "predict_masks": 1,
     "evaluate_segmentation": 1,
     "mean_over_seeds": 1,
+    "draw_pictures": 1,
+    "draw_predictions": 1,
 }

@@ -17,7 +17,7 @@ rule make_affinity_labels:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=16000,
+        mem_mb=by_attempt(16000),
         runtime="12h",
     params:
         settings=of_run("affinity_labels"),
@@ -46,7 +46,7 @@ rule train_affinity:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
+        mem_mb=by_attempt(32000),
         runtime="12h",
     params:
         settings=of_run("affinity"),
@@ -74,7 +74,7 @@ rule walk_cams:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
+        mem_mb=by_attempt(16000),
         runtime="12h",
     params:
         settings=of_run("walk"),
@@ -100,7 +100,7 @@ rule make_pseudo_masks:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=by_attempt(8000),
         runtime="12h",
     params:
         settings=of_run("pseudo_masks"),

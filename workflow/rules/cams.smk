@@ -16,7 +16,7 @@ rule dump_cams:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
+        mem_mb=by_attempt(16000),
         runtime="12h",
     params:
         settings=of_run("cams"),

@@ -20,7 +20,7 @@ rule train_vanilla:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
+        mem_mb=by_attempt(32000),
         runtime="24h",
     params:
         settings=of_run("classifier"),
@@ -52,7 +52,7 @@ rule train_pnoc:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=48000,
+        mem_mb=by_attempt(48000),
         runtime="48h",
     params:
         settings=of_run("classifier", "pnoc"),

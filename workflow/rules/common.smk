@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wsss_core.recipes import Recipes
+from wsss_core.recipes import Recipes, ordered
 from wsss_core.revisions import REVISION
 
 RECIPES = Recipes(config)
@@ -13,6 +13,11 @@ wildcard_constraints:
     run=f"({'|'.join(config['runs'])})(@seed[0-9]+)?",
     subset="[A-Za-z0-9_]+",
     backbone="[A-Za-z0-9_.-]+",
+
+
+def by_attempt(mem_mb):
+    """Resource function: more memory at each attempt. Run times stay: a training goes on where it was stopped."""
+    return lambda wildcards, attempt: attempt * mem_mb
 
 
 def of_run(*sections):
@@ -37,7 +42,8 @@ def of_dataset(*keys):
     """Params function: these declarations of the data set."""
 
     def declarations(wildcards):
-        return {key: config["datasets"][wildcards.dataset][key] for key in keys}
+        dataset = config["datasets"][wildcards.dataset]
+        return ordered({key: dataset[key] for key in keys})
 
     return declarations
 

@@ -11,7 +11,7 @@ rule make_demo:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=2000,
+        mem_mb=by_attempt(2000),
         runtime="30m",
     params:
         declared=of_dataset("seed", "images", "size"),
@@ -35,7 +35,7 @@ rule make_manifest:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=4000,
+        mem_mb=by_attempt(4000),
         runtime="1h",
     params:
         declared=images_declared,
@@ -54,7 +54,7 @@ rule make_classes:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1000,
+        mem_mb=by_attempt(1000),
         runtime="10m",
     params:
         declared=lambda wildcards: {

@@ -15,7 +15,7 @@ rule make_hints:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=by_attempt(4000),
         runtime="2h",
     params:
         revision=REVISION["make_hints"],
@@ -42,7 +42,7 @@ rule train_c2am:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
+        mem_mb=by_attempt(32000),
         runtime="24h",
     params:
         settings=of_run("c2am"),
@@ -69,7 +69,7 @@ rule dump_saliency:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
+        mem_mb=by_attempt(16000),
         runtime="12h",
     params:
         settings=of_run("c2am_maps"),
@@ -94,7 +94,7 @@ rule make_saliency_masks:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=by_attempt(8000),
         runtime="12h",
     params:
         settings=of_run("saliency_masks"),
@@ -122,7 +122,7 @@ rule train_poolnet:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
+        mem_mb=by_attempt(16000),
         runtime="24h",
     params:
         settings=of_run("poolnet"),
@@ -149,7 +149,7 @@ rule predict_saliency:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=8000,
+        mem_mb=by_attempt(8000),
         runtime="12h",
     params:
         revision=REVISION["predict_saliency"],

@@ -16,7 +16,7 @@ rule evaluate_cams:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=by_attempt(8000),
         runtime="4h",
     params:
         settings=of_run("priors", "cams"),
@@ -46,7 +46,7 @@ rule evaluate_saliency:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=by_attempt(8000),
         runtime="4h",
     params:
         settings=of_run("priors", "cams", "saliency_masks"),
@@ -74,7 +74,7 @@ rule evaluate_pseudo_masks:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=8000,
+        mem_mb=by_attempt(8000),
         runtime="8h",
     params:
         settings=of_run("pseudo_scores", "pseudo_masks"),
@@ -102,7 +102,7 @@ rule evaluate_segmentation:
         "../../environment.yml"
     threads: 8
     resources:
-        mem_mb=4000,
+        mem_mb=by_attempt(4000),
         runtime="2h",
     params:
         settings=of_run("prediction"),
@@ -131,7 +131,7 @@ rule mean_over_seeds:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=1000,
+        mem_mb=by_attempt(1000),
         runtime="10m",
     params:
         revision=REVISION["mean_over_seeds"],

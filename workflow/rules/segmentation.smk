@@ -19,7 +19,7 @@ rule train_deeplab:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=48000,
+        mem_mb=by_attempt(48000),
         runtime="48h",
     params:
         settings=of_run("deeplab"),
@@ -47,7 +47,7 @@ rule predict_masks:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
+        mem_mb=by_attempt(16000),
         runtime="12h",
     params:
         settings=of_run("prediction"),

@@ -26,7 +26,7 @@ def read_image(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return image.convert("RGB")
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them for broken files
         raise DataError(f"cannot read the image {path}: {error}") from error
 
 

@@ -1,0 +1,257 @@
+"""Stores of maps: what goes in comes out, and nothing damaged is taken for whole."""
+
+import json
+import operator
+import pickle
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from torch.utils.data import DataLoader, Dataset
+
+from wsss_core import cam_store
+from wsss_core.cam_store import CamStore, MapWriter, StoreError, strided
+from wsss_core.data import Manifest, Row
+from wsss_core.files import whole
+
+
+@pytest.fixture
+def manifest(tiny) -> Manifest:
+    """The tiny images, and in their middle one without labels."""
+    rows = list(tiny.manifest)
+    return Manifest.of([*rows[:4], Row("plain", "plain.png", "", 20, 30, ()), *rows[4:]])
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(cam_store, "SHARD", 5)
+
+
+@pytest.fixture
+def store(manifest, tmp_path, random_maps, write_store, small_shards) -> CamStore:
+    return write_store(tmp_path / "cams.zarr", manifest, random_maps(manifest))
+
+
+def shards(store: CamStore, name: str = "cam") -> list[Path]:
+    return sorted(path for path in (store.path / name / "c").rglob("*") if path.is_file())
+
+
+class Samples(Dataset):
+    def __init__(self, store: CamStore, ids: list[str]):
+        self.store, self.ids = store, ids
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, index):
+        return self.store[self.ids[index]]
+
+
+def test_maps_come_back_within_half_precision(store, manifest, random_maps):
+    expected = random_maps(manifest)
+    assert list(store) == manifest.ids
+    assert len(store) == len(manifest)
+    for row in manifest:
+        labels, maps = store[row.id]
+        assert tuple(labels) == row.labels
+        assert maps.dtype == np.float32
+        assert maps.shape == (len(row.labels), strided(row.height, 4), strided(row.width, 4))
+        np.testing.assert_allclose(maps, expected[row.id], rtol=2**-11, atol=1e-7)
+        assert store.size(row.id) == (row.height, row.width)
+
+
+def test_rows_fill_several_shards_and_the_last_one_in_part(store, manifest):
+    rows = sum(len(row.labels) for row in manifest)
+    assert (rows, len(shards(store))) == (12, 3)
+
+
+def test_an_image_without_labels_has_no_maps(store):
+    labels, maps = store["plain"]
+    assert labels.shape == (0,)
+    assert maps.shape == (0, 5, 8)
+    assert "plain" in store
+
+
+def test_a_store_without_a_single_map(tmp_path, write_store):
+    manifest = Manifest.of([Row("a", "a.png", "", 8, 8, ()), Row("b", "b.png", "", 8, 12, ())])
+    store = write_store(tmp_path / "cams.zarr", manifest, {"a": np.zeros((0, 2, 2)), "b": np.zeros((0, 2, 3))})
+    assert len(store) == 2
+    assert store["b"][1].shape == (0, 2, 3)
+
+
+def test_one_map_an_image(manifest, tmp_path, random_maps, write_store, small_shards):
+    maps = random_maps(manifest, stride=1, classwise=False)
+    store = write_store(tmp_path / "hints.zarr", manifest, maps, stride=1, classwise=False)
+    labels, found = store["plain"]
+    assert labels.tolist() == [-1]
+    np.testing.assert_allclose(found, maps["plain"], rtol=2**-11, atol=1e-7)
+
+
+def test_a_store_says_what_it_is(store):
+    assert store.about == {
+        "layout": "wsss-maps/1", "stride": 4, "classwise": True, "run": "test", "complete": True,
+    }  # fmt: skip
+
+
+def test_plain_zarr_reads_it(store, manifest):
+    group = zarr.open(store.path, mode="r")
+    first = manifest.rows[0]
+    assert group["cam"].dtype == np.float16
+    assert group["cam"].metadata.dimension_names == ("row", "y", "x")
+    assert group["image_id"][:].tolist() == manifest.ids
+    assert group["label"][:].tolist() == [label for row in manifest for label in row.labels]
+    assert group["size"][0].tolist() == [first.height, first.width]
+    np.testing.assert_array_equal(group["cam"][0, :8, :12], store[first.id][1][0])
+    assert np.isnan(group["cam"].fill_value)
+
+
+# --- damage --------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_shard_is_an_error_not_an_empty_map(store):
+    shards(store)[1].unlink()
+    reopened = CamStore(store.path)
+    reopened["image3"]  # in the first shard
+    with pytest.raises(StoreError, match=r"cams\.zarr has lost a shard \(image image4\)"):
+        for image_id in reopened:
+            reopened[image_id]
+
+
+@pytest.mark.parametrize("table", ["label", "first_row", "size", "image_id"])
+def test_a_lost_table_is_an_error_too(store, table):
+    for path in shards(store, table):
+        path.unlink()
+    with pytest.raises(StoreError, match=rf"cams\.zarr has lost its table {table}"):
+        CamStore(store.path)["image0"]
+
+
+def test_a_shard_that_is_cut_short_is_an_error(store):
+    path = shards(store)[0]
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(StoreError, match=r"cams\.zarr is damaged at image image0"):
+        CamStore(store.path)["image0"]
+
+
+def test_a_table_that_is_cut_short_is_an_error(store):
+    path = shards(store, "first_row")[0]
+    path.write_bytes(path.read_bytes()[:7])
+    with pytest.raises(StoreError, match=r"cams\.zarr is damaged at first_row"):
+        CamStore(store.path)["image0"]
+
+
+def test_metadata_that_are_cut_short_are_an_error(store):
+    path = store.path / "zarr.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(StoreError, match=r"cams\.zarr is damaged"):
+        len(CamStore(store.path))
+
+
+@pytest.mark.parametrize("change", [{"complete": False}, {"layout": "wsss-maps/2"}, None])
+def test_an_incomplete_store_or_another_layout_is_refused(store, change):
+    path = store.path / "zarr.json"
+    metadata = json.loads(path.read_text())
+    about = metadata["attributes"]["wsss"]
+    metadata["attributes"] = {} if change is None else {"wsss": about | change}
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match=r"cams\.zarr is not a complete store of layout wsss-maps/1: delete it"):
+        CamStore(store.path)["image0"]
+
+
+def test_a_missing_store_is_named(tmp_path):
+    with pytest.raises(StoreError, match=r"there is no store of maps at .*nowhere\.zarr"):
+        len(CamStore(tmp_path / "nowhere.zarr"))
+    (tmp_path / "empty.zarr").mkdir()
+    with pytest.raises(StoreError, match=r"there is no store of maps at .*empty\.zarr"):
+        len(CamStore(tmp_path / "empty.zarr"))
+
+
+def test_an_unknown_image_is_named(store):
+    with pytest.raises(StoreError, match="no maps of image stranger: it was made from another manifest"):
+        store["stranger"]
+    assert "stranger" not in store
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_writer_leaves_nothing(manifest, tmp_path, random_maps, small_shards):
+    maps = random_maps(manifest)
+
+    def write(count: int):
+        with (
+            whole(tmp_path / "cams.zarr") as partial,
+            MapWriter(partial, manifest, stride=4, classwise=True, about={}) as out,
+        ):
+            for row in manifest.rows[:count]:
+                out.append(row.id, maps[row.id])
+            if count == 5:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(5)
+    with pytest.raises(StoreError, match="6 of 9 images were written"):
+        write(6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_writer_leaves_no_complete_store(manifest, tmp_path, random_maps, small_shards):
+    writer = MapWriter(tmp_path / "cams.zarr", manifest, stride=4, classwise=True, about={})
+    writer.__enter__()
+    for row in manifest:
+        writer.append(row.id, random_maps(manifest)[row.id])
+    with pytest.raises(StoreError, match="not a complete store"):
+        len(CamStore(tmp_path / "cams.zarr"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_maps_that_are_not_finite_are_refused(manifest, tmp_path, random_maps, value):
+    maps = random_maps(manifest)["image0"]
+    maps[0, 3, 5] = value
+    with (
+        pytest.raises(FloatingPointError, match="the maps of image0 are not finite"),
+        MapWriter(tmp_path / "cams.zarr", manifest, stride=4, classwise=True, about={}) as out,
+    ):
+        out.append("image0", maps)
+
+
+def test_maps_out_of_order_or_of_another_size_are_refused(manifest, tmp_path, random_maps):
+    maps = random_maps(manifest)
+    writer = MapWriter(tmp_path / "cams.zarr", manifest, stride=4, classwise=True, about={})
+    with pytest.raises(ValueError, match=r"expected 1 maps of \(8, 12\) of image0, got .* of image1"):
+        writer.append("image1", maps["image1"])
+    with pytest.raises(ValueError, match=r"got \(1, 8, 11\) of image0"):
+        writer.append("image0", maps["image0"][:, :, 1:])
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+def test_it_pickles_as_its_path_even_when_it_is_open(store):
+    store["image0"]
+    text = pickle.dumps(store)
+    assert len(text) < 1000
+    np.testing.assert_array_equal(pickle.loads(text)["image3"][1], store["image3"][1])
+
+
+def test_dataloader_workers_read_an_open_store(store, manifest):
+    store["image0"]
+    loader = DataLoader(Samples(store, manifest.ids), batch_size=None, num_workers=2)
+    for image_id, (labels, maps) in zip(manifest.ids, loader, strict=True):
+        np.testing.assert_array_equal(labels, store[image_id][0])
+        np.testing.assert_array_equal(maps, store[image_id][1])
+
+
+def test_spawned_processes_read_it(store, manifest):
+    store["image0"]
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        _, maps = pool.submit(operator.getitem, store, "image5").result()
+    np.testing.assert_array_equal(maps, store["image5"][1])
+
+
+def test_a_moved_store_is_whole(store, tmp_path):
+    moved = shutil.copytree(store.path, tmp_path / "elsewhere" / "cams.zarr")
+    np.testing.assert_array_equal(CamStore(moved)["image5"][1], store["image5"][1])

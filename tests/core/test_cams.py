@@ -1,0 +1,172 @@
+"""CAM inference against a loop that spells it out."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from wsss_core.cam_store import CamStore
+from wsss_core.cams import CamSettings, dump_cams, full_size, mirrored, normalize_cam, sum_of_scales
+from wsss_core.data import DataError, Manifest, Row
+
+CPU = torch.device("cpu")
+SETTINGS = CamSettings(scales=(0.5, 1.0, 1.5), stride=4)
+
+
+class FakeModel(nn.Module):
+    """Three class maps at stride 16; BatchNorm and dropout show whether it is in eval mode."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.net = nn.Sequential(
+            nn.Conv2d(3, 3, kernel_size=5, stride=16, padding=2), nn.BatchNorm2d(3), nn.Dropout(0.5)
+        )
+
+    def forward(self, x):
+        return self.net(x)
+
+
+def dump(tiny_manifest, path, settings=SETTINGS, model=None, workers=0):
+    dump_cams(
+        model=model or FakeModel(),
+        manifest=tiny_manifest,
+        store=path,
+        settings=settings,
+        about={"run": "test"},
+        device=CPU,
+        workers=workers,
+    )
+    return CamStore(path)
+
+
+def grid(side: int, stride: int) -> int:
+    return math.ceil(side / stride)
+
+
+@torch.no_grad()
+def by_hand(row: Row, settings: CamSettings) -> np.ndarray:
+    """One image after another, one scale after another, one direction after another, one class after another."""
+    model = FakeModel().eval()
+    picture = Image.open(row.image).convert("RGB")
+    total = {label: 0.0 for label in row.labels}
+    for scale in settings.scales:
+        size = (round(row.width * scale), round(row.height * scale))
+        pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), np.float32) / 255
+        pixels = (pixels - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+        x = torch.from_numpy(pixels.transpose(2, 0, 1))[None]
+        ahead, back = model(x)[0], model(x.flip(3))[0].flip(2)
+        for label in row.labels:
+            both = F.relu(ahead[label]) + F.relu(back[label])
+            if settings.stride == 1:
+                target = (16 * grid(row.height, 16), 16 * grid(row.width, 16))
+            else:
+                target = (grid(row.height, settings.stride), grid(row.width, settings.stride))
+            total[label] = total[label] + F.interpolate(both[None, None], target, mode="bilinear")[0, 0]
+    maps = [total[label] for label in row.labels]
+    if settings.stride == 1:
+        maps = [m[: row.height, : row.width] for m in maps]
+    return torch.stack([m / (m.max() + 1e-5) for m in maps]).numpy()
+
+
+def test_each_map_is_divided_by_its_own_maximum():
+    maps = torch.tensor([[[[4.0, -2.0], [1.0, 0.0]], [[-1.0, -3.0], [-2.0, -5.0]]]])
+    expected = torch.tensor([[[[4.0, 0.0], [1.0, 0.0]], [[0.0, 0.0], [0.0, 0.0]]]]) / torch.tensor(4 + 1e-5)
+    torch.testing.assert_close(normalize_cam(maps), expected)
+    torch.testing.assert_close(normalize_cam(maps[0, 0]), expected[0, 0])
+    assert normalize_cam(torch.full((2, 2), 1.0), eps=1.0).max() == 0.5
+
+
+def test_the_mirror_image_is_mirrored_back():
+    image = torch.randn(3, 4, 6)
+    ahead, back = mirrored(lambda x: x * torch.arange(6.0), image)  # left and right are weighted differently
+    torch.testing.assert_close(ahead, image * torch.arange(6.0))
+    torch.testing.assert_close(back, image * torch.arange(6.0).flip(0))
+
+
+def test_scales_are_resized_to_the_strided_grid_and_added():
+    maps = [torch.rand(2, 3, 5), torch.rand(2, 6, 9)]
+    total = sum_of_scales(maps, 45, 66, 4)
+    assert total.shape == (2, 12, 17)
+    expected = sum(F.interpolate(m[None], (12, 17), mode="bilinear")[0] for m in maps)
+    torch.testing.assert_close(total, expected)
+
+
+def test_full_resolution_goes_by_multiples_of_sixteen_and_is_cropped():
+    maps = [torch.rand(2, 3, 5)]
+    total = sum_of_scales(maps, 45, 66, 1)
+    assert total.shape == (2, 45, 66)
+    torch.testing.assert_close(total, F.interpolate(maps[0][None], (48, 80), mode="bilinear")[0, :, :45, :66])
+    assert sum_of_scales(maps, 48, 80, 1).shape == (2, 48, 80)
+
+
+@pytest.mark.parametrize("stride", [4, 1])
+def test_dumped_cams_are_those_of_a_straightforward_loop(tiny, tmp_path, stride):
+    settings = dataclasses.replace(SETTINGS, stride=stride)
+    store = dump(tiny.manifest, tmp_path / "cams.zarr", settings)
+    for row in tiny.manifest:
+        labels, maps = store[row.id]
+        assert tuple(labels) == row.labels  # no other class is kept
+        np.testing.assert_allclose(maps, by_hand(row, settings), atol=1e-3)
+
+
+def test_odd_sizes_are_rounded_like_the_published_code(tiny, tmp_path):
+    Image.open(tiny.manifest.rows[0].image).resize((37, 27)).save(tmp_path / "odd.png")
+    manifest = Manifest.of([Row("odd", str(tmp_path / "odd.png"), "", 27, 37, (0, 2))])
+    _, maps = dump(manifest, tmp_path / "cams.zarr")["odd"]
+    assert maps.shape == (2, 7, 10)
+    np.testing.assert_allclose(maps, by_hand(manifest.rows[0], SETTINGS), atol=1e-3)
+
+
+def test_workers_change_nothing(tiny, tmp_path):
+    one, two = dump(tiny.manifest, tmp_path / "a.zarr"), dump(tiny.manifest, tmp_path / "b.zarr", workers=2)
+    for image_id in one:
+        np.testing.assert_array_equal(one[image_id][1], two[image_id][1])
+
+
+def test_an_image_without_labels_gets_no_maps(tiny, tmp_path):
+    rows = [dataclasses.replace(row, labels=()) for row in tiny.manifest.rows[:2]]
+    store = dump(Manifest.of([*rows, tiny.manifest.rows[2]]), tmp_path / "cams.zarr")
+    labels, maps = full_size(store, "image0")
+    assert labels.shape == (0,)
+    assert maps.shape == (0, 32, 48)
+    assert full_size(store, "image2")[1].max() > 0.99
+
+
+def test_the_store_says_how_its_maps_were_made(tiny, tmp_path):
+    about = dump(tiny.manifest, tmp_path / "cams.zarr").about
+    assert about["settings"] == {"scales": [0.5, 1.0, 1.5], "stride": 4}
+    assert (about["stride"], about["run"]) == (4, "test")
+
+
+@pytest.mark.parametrize("fault", ["network", "image"])
+def test_an_error_on_the_way_leaves_no_store(tiny, tmp_path, fault):
+    model, rows = FakeModel(), list(tiny.manifest)
+    if fault == "network":
+        nn.init.constant_(model.net[0].bias, torch.nan)
+    else:
+        (tmp_path / "broken.png").write_bytes(b"no picture")
+        rows[3] = dataclasses.replace(rows[3], image=str(tmp_path / "broken.png"))
+    error, text = {"network": (FloatingPointError, "image0"), "image": (DataError, r"broken\.png")}[fault]
+    with pytest.raises(error, match=text):
+        dump(Manifest.of(rows), tmp_path / "cams.zarr", model=model)
+    assert not list(tmp_path.glob("*.zarr*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_full_size_maps_are_divided_by_their_maximum_again(tmp_path, tiny, write_store, random_maps):
+    store = write_store(tmp_path / "cams.zarr", tiny.manifest, random_maps(tiny.manifest))
+    _, maps = full_size(store, "image4")
+    resized = F.interpolate(torch.from_numpy(store["image4"][1])[None], (32, 48), mode="bilinear")[0]
+    torch.testing.assert_close(torch.from_numpy(maps), resized / (resized.amax((1, 2), keepdim=True) + 1e-5))
+    assert maps.dtype == np.float32
+
+
+def test_maps_kept_at_full_size_come_back_as_they_are(tmp_path, tiny, write_store, random_maps):
+    store = write_store(tmp_path / "cams.zarr", tiny.manifest, random_maps(tiny.manifest, stride=1), stride=1)
+    np.testing.assert_array_equal(full_size(store, "image4")[1], store["image4"][1])

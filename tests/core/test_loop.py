@@ -1,0 +1,213 @@
+"""What every training shares: resuming, history, refusals."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from wsss_core.data import Manifest
+from wsss_core.data.loading import EpochLoader
+from wsss_core.training.loop import Precision, finish, fit
+from wsss_core.training.optim import PolySGD, parameter_groups
+from wsss_core.training.pnoc import train_pnoc
+from wsss_core.training.vanilla import train_vanilla
+
+CPU = torch.device("cpu")
+EPOCHS = 3
+
+
+class Noise(Dataset):
+    """Ten samples, five batches of two: an odd number, so that epochs end in the middle of an accumulation."""
+
+    def __len__(self):
+        return 10
+
+    def sample(self, index, rng):
+        return {"x": torch.from_numpy(rng.standard_normal(4)).float() + index}
+
+
+class Training:
+    """A network with dropout, which draws from torch's generator, trained with an accumulation of two."""
+
+    def __init__(self, seed: int = 0, workers: int = 0):
+        torch.manual_seed(seed)
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.BatchNorm1d(8), nn.Linear(8, 1))
+        self.loader = EpochLoader(Noise(), batch_size=2, seed=seed, workers=workers)
+        groups = parameter_groups(self.net, [self.net[3]], 0.01, 1e-3)
+        self.optimizer = PolySGD(groups, updates=EPOCHS * len(self.loader) // 2, momentum=0.5)
+        self.scaler = Precision("float32", CPU).scaler()
+        self.steps: list[int] = []
+        self.dies_at: int | None = None
+
+    def __call__(self, batch, step):
+        if step == self.dies_at:
+            raise KeyboardInterrupt("killed")
+        self.steps.append(step)
+        loss = (self.net(batch["x"]) ** 2).mean()
+        loss.backward()
+        if (step + 1) % 2 == 0:
+            self.optimizer.step(self.scaler)
+        parts = {"loss": loss.detach()}
+        return parts | {"even": torch.tensor(float(step))} if step % 2 == 0 else parts
+
+    def fit(self, output: Path, digest: str = "d", epochs: int = EPOCHS) -> dict[str, torch.Tensor]:
+        fit(
+            step=self,
+            loader=self.loader,
+            epochs=epochs,
+            state={"model": self.net, "optimizer": self.optimizer, "scaler": self.scaler},
+            output=output,
+            digest=digest,
+            lr=lambda: self.optimizer.lr,
+        )
+        return {name: value.clone() for name, value in self.net.state_dict().items()}
+
+    def killed(self, output: Path, at: int, digest: str = "d") -> None:
+        self.dies_at = at
+        with pytest.raises(KeyboardInterrupt):
+            self.fit(output, digest)
+
+
+def same(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def at_once(tmp_path) -> dict[str, torch.Tensor]:
+    """The weights of a training that nobody stops."""
+    return Training().fit(tmp_path / "at_once" / "net.pt")
+
+
+@pytest.mark.parametrize("dies_at", [5, 8, 12], ids=["between epochs", "in the second", "in the third"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_training_ends_in_the_same_weights(tmp_path, at_once, dies_at, workers):
+    output = tmp_path / "net.pt"
+    Training(workers=workers).killed(output, dies_at)
+    torch.manual_seed(99)  # the state of another process
+    resumed = Training(workers=workers)
+    torch.rand(7)
+    weights = resumed.fit(output)
+    assert resumed.steps == list(range(dies_at // 5 * 5, 15))
+    assert same(weights, at_once)
+
+
+def test_a_training_killed_in_its_first_epoch_starts_afresh(tmp_path, at_once):
+    output = tmp_path / "net.pt"
+    Training().killed(output, 3)
+    assert not output.with_suffix(".resume.pt").exists()
+    assert same(Training().fit(output), at_once)
+
+
+def test_a_training_killed_after_its_last_epoch_has_nothing_left_to_do(tmp_path, at_once):
+    output = tmp_path / "net.pt"
+    Training().fit(output)
+    again = Training(seed=4)
+    assert same(again.fit(output), at_once)
+    assert again.steps == []
+
+
+def test_other_settings_or_data_start_afresh(tmp_path, at_once):
+    output = tmp_path / "net.pt"
+    Training().killed(output, 12, digest="other")
+    resumed = Training()
+    assert same(resumed.fit(output), at_once)
+    assert resumed.steps[0] == 0
+    assert len(pd.read_csv(tmp_path / "net.history.csv")) == EPOCHS
+
+
+def test_the_history_has_a_row_an_epoch_also_after_a_resume(tmp_path):
+    output = tmp_path / "net.pt"
+    Training().killed(output, 12)
+    assert pd.read_csv(tmp_path / "net.history.csv")["epoch"].tolist() == [1, 2]
+    Training().fit(output)
+    Training().fit(tmp_path / "at_once.pt")
+    history, reference = pd.read_csv(tmp_path / "net.history.csv"), pd.read_csv(tmp_path / "at_once.history.csv")
+    assert history["epoch"].tolist() == [1, 2, 3]
+    same_columns = ["epoch", "loss", "even", "lr"]
+    pd.testing.assert_frame_equal(history[same_columns], reference[same_columns])
+    assert list((tmp_path / "net.tensorboard").glob("events*"))
+
+
+def test_a_loss_part_is_averaged_over_the_steps_that_have_it(tmp_path):
+    Training().fit(tmp_path / "net.pt", epochs=2)
+    history = pd.read_csv(tmp_path / "net.history.csv")
+    assert history["even"].tolist() == [(0 + 2 + 4) / 3, (6 + 8) / 2]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_loss_stops_with_the_way_out(tmp_path, value):
+    training = Training()
+
+    def step(batch, number):
+        return {"good": torch.tensor(1.0), "bad": torch.tensor(value if number == 7 else 1.0)}
+
+    with pytest.raises(FloatingPointError, match=r"loss bad of net\.pt .* lower its learning_rate"):
+        fit(step=step, loader=training.loader, epochs=EPOCHS, state={}, output=tmp_path / "net.pt", digest="",
+            lr=lambda: 0.0)  # fmt: skip
+    assert len(pd.read_csv(tmp_path / "net.history.csv")) == 1  # what was good is kept
+
+
+def test_finishing_removes_the_state_to_resume_from(tmp_path):
+    output = tmp_path / "net.pt"
+    Training().fit(output)
+    assert output.with_suffix(".resume.pt").exists()
+    finish(output)
+    assert not output.with_suffix(".resume.pt").exists()
+    finish(output)
+
+
+def test_mixed_precision_is_for_gpus_alone():
+    for name in ("float32", "float16", "bfloat16"):
+        precision = Precision(name, CPU)
+        assert not precision.scaler().is_enabled()
+        with precision.autocast():
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+# --- the trainings themselves --------------------------------------------------------------------------------------
+
+
+def test_a_killed_p_noc_resumes_with_both_networks(tiny, tmp_path, classifier_settings, pnoc_settings, monkeypatch):
+    """Three batches an epoch and an accumulation of two: gradients of both networks wait while the job is dead."""
+    settings = classifier_settings(batch_size=2, accumulation=2, epochs=2, augmentation="randaug")
+    common = {"manifest": Manifest.of(tiny.manifest.rows[:6]), "classes": 3, "weights": None, "seed": 3, "device": CPU}
+    ordinary = tmp_path / "oc.pt"
+    torch.manual_seed(0)
+    train_vanilla(settings=classifier_settings(epochs=1), output=ordinary, **common)
+
+    def train(output: Path):
+        torch.manual_seed(1)
+        train_pnoc(settings=settings, pnoc=pnoc_settings(), ordinary=ordinary, output=output,
+                   **common)  # fmt: skip
+        return torch.load(output, weights_only=True)["state"]
+
+    expected = train(tmp_path / "at_once.pt")
+    saved = EpochLoader.epoch
+
+    def dying(loader, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt("killed")
+        return saved(loader, epoch)
+
+    monkeypatch.setattr(EpochLoader, "epoch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "killed.pt")
+    monkeypatch.setattr(EpochLoader, "epoch", saved)
+    assert not (tmp_path / "killed.pt").exists()
+    assert same(train(tmp_path / "killed.pt"), expected)
+    assert not (tmp_path / "killed.resume.pt").exists()
+
+
+def test_a_seed_decides_a_training_and_workers_do_not(tiny, tmp_path, classifier_settings):
+    def train(name: str, seed: int, workers: int):
+        torch.manual_seed(seed)
+        train_vanilla(manifest=tiny.manifest, classes=3, weights=None, settings=classifier_settings(epochs=1),
+                      output=tmp_path / name, seed=seed, device=CPU, workers=workers)  # fmt: skip
+        return torch.load(tmp_path / name, weights_only=True)["state"]
+
+    first = train("a.pt", 1, 0)
+    assert same(first, train("b.pt", 1, 2))
+    assert not same(first, train("c.pt", 2, 0))

@@ -1,0 +1,134 @@
+"""The four groups of parameters, and SGD without momentum whose rate falls with the updates."""
+
+import pytest
+import torch
+from torch import nn
+
+from wsss_core.models.backbones import build_backbone
+from wsss_core.models.classifier import Classifier
+from wsss_core.training.optim import PolySGD, parameter_groups
+
+NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
+
+
+class Net(nn.Module):
+    """One parameter for each group."""
+
+    def __init__(self):
+        super().__init__()
+        self.old = nn.Linear(2, 2)
+        self.new = nn.Linear(2, 2)
+
+
+def groups_of(net: Net, lr=0.1, weight_decay=0.01) -> list[dict]:
+    return parameter_groups(net, [net.new], lr, weight_decay)
+
+
+def test_groups_have_their_rates_and_decays():
+    net = Net()
+    groups = groups_of(net)
+    members = [net.old.weight, net.old.bias, net.new.weight, net.new.bias]
+    assert [group["params"][0] is member for group, member in zip(groups, members, strict=True)] == [True] * 4
+    assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.2, 1.0, 2.0])
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.0, 0.01, 0.0]
+
+
+def test_frozen_parameters_are_in_no_group():
+    net = Net()
+    net.old.requires_grad_(False)
+    assert [len(group["params"]) for group in groups_of(net)] == [0, 0, 1, 1]
+    optimizer = PolySGD(groups_of(net), updates=3)
+    net.new(torch.ones(1, 2)).sum().backward()
+    optimizer.step(NO_SCALER)  # empty groups do no harm
+
+
+def test_each_group_moves_by_minus_its_rate_times_gradient_and_decay():
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = PolySGD(groups_of(net, lr=0.1, weight_decay=0.01), updates=4)
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    gradients = {name: torch.randn_like(p) for name, p in net.named_parameters()}
+    for name, p in net.named_parameters():
+        p.grad = gradients[name].clone()
+    optimizer.step(NO_SCALER)
+    rates = {"old.weight": 0.1, "old.bias": 0.2, "new.weight": 1.0, "new.bias": 2.0}
+    for name, p in net.named_parameters():
+        decay = 0.01 * before[name] if name.endswith("weight") else 0
+        torch.testing.assert_close(p.detach(), before[name] - rates[name] * (gradients[name] + decay))
+        assert p.grad is None
+
+
+def test_there_is_no_momentum_and_the_rate_decays_from_update_to_update():
+    net = Net()
+    optimizer = PolySGD(groups_of(net, weight_decay=0.0), updates=4)
+    steps = []
+    for _ in range(5):
+        before = net.new.bias.detach().clone()
+        net.new.bias.grad = torch.ones(2)
+        optimizer.step(NO_SCALER)
+        steps.append((before - net.new.bias.detach())[0].item())
+    factors = [(1 - n / 4) ** 0.9 for n in (0, 1, 2, 3, 3)]
+    assert steps == pytest.approx([2.0 * factor for factor in factors], rel=1e-5)
+
+
+def test_lr_is_that_of_the_next_update():
+    net = Net()
+    optimizer = PolySGD(groups_of(net), updates=2)
+    assert optimizer.lr == pytest.approx(0.1)
+    net.old.weight.grad = torch.ones(2, 2)
+    optimizer.step(NO_SCALER)
+    assert optimizer.lr == pytest.approx(0.1 * 0.5**0.9)
+
+
+def test_momentum_is_that_of_torch():
+    net, twin = Net(), Net()
+    twin.load_state_dict(net.state_dict())
+    optimizer = PolySGD(groups_of(net, weight_decay=0.0), updates=10**6, momentum=0.9, nesterov=True)
+    reference = torch.optim.SGD(groups_of(twin, weight_decay=0.0), lr=0.1, momentum=0.9, nesterov=True)
+    for _ in range(3):
+        for p, q in zip(net.parameters(), twin.parameters(), strict=True):
+            p.grad, q.grad = torch.ones_like(p), torch.ones_like(q)
+        optimizer.step(NO_SCALER)
+        reference.step()
+    torch.testing.assert_close(net.new.weight, twin.new.weight)
+
+
+def test_a_training_without_a_single_update_is_refused():
+    with pytest.raises(ValueError, match="raise epochs or lower accumulation"):
+        PolySGD(groups_of(Net()), updates=0)
+
+
+def test_a_restored_optimiser_goes_on_with_rate_and_waiting_gradients(tmp_path):
+    torch.manual_seed(0)
+    net, twin = Net(), Net()
+    optimizer = PolySGD(groups_of(net), updates=4)
+    net.old.weight.grad = torch.ones(2, 2)
+    optimizer.step(NO_SCALER)
+    net.old.weight.grad = torch.full((2, 2), 3.0)  # half of an accumulation
+    torch.save(optimizer.state_dict(), tmp_path / "state.pt")
+    twin.load_state_dict(net.state_dict())
+
+    restored = PolySGD(groups_of(twin), updates=4)
+    restored.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert restored.lr == optimizer.lr
+    assert twin.old.bias.grad is None
+    optimizer.step(NO_SCALER)
+    restored.step(NO_SCALER)
+    assert torch.equal(net.old.weight, twin.old.weight)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "counts", "millions"),
+    [
+        ("resnet50", [106, 53, 1, 0], 23.55),
+        ("resnet101", [208, 104, 1, 0], 42.54),
+        ("resnest101", [311, 205, 1, 0], 46.27),
+        ("resnest269", [815, 541, 1, 0], 108.92),
+    ],
+)
+def test_classifiers_have_the_published_groups_and_sizes(backbone, counts, millions):
+    with torch.device("meta"):
+        net = Classifier(build_backbone(backbone), 20)
+    groups = parameter_groups(net, net.scratch, 0.1, 1e-4)
+    assert [len(group["params"]) for group in groups] == counts
+    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.005)

@@ -1,0 +1,143 @@
+"""The whole pipeline on a tiny data set, with real Snakemake, scripts and networks, on the CPU."""
+
+import json
+import shutil
+import subprocess
+import time
+from collections import Counter
+
+import numpy as np
+import psutil
+import pytest
+import torch
+import yaml
+from PIL import Image
+from snakemake_cli import ROOT, SCORES, command, planned, snakemake, succeed
+
+from wsss_core.cam_store import CamStore
+from wsss_core.data import Manifest
+from wsss_core.data.demo import DEMO_CLASSES
+from wsss_core.revisions import REVISION
+
+pytestmark = pytest.mark.e2e
+
+TINY = yaml.safe_load((ROOT / "tests/tiny/config.yaml").read_text())
+CLASSIFIER = "results/demo/cam/classifier.pt"
+LIMIT = 900  # seconds; the whole run takes two or three minutes on two cores
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which every score was made from nothing."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    succeed(folder, "--show-failed-logs", targets=SCORES, config=TINY, timeout=LIMIT)
+    return folder
+
+
+@pytest.mark.parametrize("path", SCORES)
+def test_a_score_answers_the_questions_of_the_protocol(finished, path):
+    result = json.loads((finished / path).read_text())
+    dataset, run, file = path.split("/")[1:]
+    stage = {"priors": "priors", "saliency": "saliency", "pseudo": "pseudo masks", "seg": "segmentation"}
+    assert (result["dataset"], result["run"], result["stage"]) == (dataset, run, stage[file.removesuffix("_miou.json")])
+    scored = {"segmentation": ("val", 8, False)}.get(result["stage"], ("train", 24, True))
+    assert (result["split"], result["images"], result["image_level_labels_used"]) == scored
+    assert set(result["iou"]) == {"background", *DEMO_CLASSES}
+    ious = [value for value in result["iou"].values() if value is not None]
+    assert all(0 <= value <= 1 for value in [*ious, result["miou"]])
+    assert result["miou"] == pytest.approx(np.mean(ious))
+    assert (result["seed"], result["revision"]) == (0, 1)
+    assert result["scoring"]["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert "settings" in result
+
+
+@pytest.mark.parametrize("path", [path for path in SCORES if "priors" in path or "pseudo" in path])
+def test_a_swept_score_says_how_its_threshold_was_chosen(finished, path):
+    result = json.loads((finished / path).read_text())
+    assert "chosen on the scored split" in result["threshold_choice"]
+    best = max(result["curve"], key=lambda point: point["miou"])
+    assert (best["miou"], best["threshold"]) == (result["miou"], result["threshold"])
+
+
+def test_every_picture_of_the_val_split_has_a_mask_of_its_size(finished):
+    rows = Manifest.read(finished / "results/demo/manifest/val.csv").rows
+    for row in rows:
+        with Image.open(finished / f"results/demo/pnoc/masks/val/{row.id}.png") as mask:
+            assert (mask.mode, mask.size) == ("P", (row.width, row.height))
+            assert np.asarray(mask).max() <= len(DEMO_CLASSES)
+    assert len(rows) == 8
+
+
+@pytest.mark.parametrize("store", ["cams", "hints", "c2am_maps", "random_walk"])
+def test_every_store_is_whole_and_in_the_order_of_the_manifest(finished, store):
+    manifest = Manifest.read(finished / "results/demo/manifest/train.csv")
+    maps = CamStore(finished / f"results/demo/pnoc/{store}/train.zarr")
+    assert list(maps) == manifest.ids
+    for row in manifest:
+        labels, values = maps[row.id]
+        assert len(values) == (1 if store in ("hints", "c2am_maps") else len(row.labels)) == len(labels)
+
+
+def test_a_second_call_has_nothing_to_do(finished):
+    assert planned(finished, targets=SCORES, config=TINY) == Counter()
+
+
+def test_a_training_that_was_killed_ends_in_the_same_weights(finished, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(finished, folder)
+    shutil.rmtree(folder / "results/demo/cam")
+    kill_after_an_epoch(folder)
+    call = {"targets": [CLASSIFIER], "config": TINY}
+    assert "--unlock" in snakemake(folder, **call).stdout
+    succeed(folder, "--unlock", **call)
+    succeed(folder, "--rerun-incomplete", **call)
+    assert "resuming after epoch" in (folder / "logs/demo/cam/train_vanilla.log").read_text()
+    resumed, whole = (torch.load(f / CLASSIFIER, weights_only=True)["state"] for f in (folder, finished))
+    assert resumed.keys() == whole.keys()
+    assert [name for name in whole if not torch.equal(resumed[name], whole[name])] == []
+
+
+def kill_after_an_epoch(folder):
+    """Start the training of the plain classifier; kill Snakemake and all its jobs once an epoch is kept."""
+    kept, log = (folder / CLASSIFIER).with_suffix(".resume.pt"), folder / "killed.log"
+    with open(log, "w") as file:
+        process = subprocess.Popen(command(folder, targets=[CLASSIFIER], config=TINY), stdout=file, stderr=file)
+    deadline = time.monotonic() + LIMIT
+    while not kept.exists():
+        assert process.poll() is None, log.read_text()[-4000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    coordinator = psutil.Process(process.pid)
+    for victim in [coordinator, *coordinator.children(recursive=True)]:
+        victim.kill()
+    process.wait()
+    assert not (folder / CLASSIFIER).exists()
+
+
+def test_a_truncated_picture_stops_the_manifest_and_is_named(finished, tmp_path):
+    demo = finished / "results/demo/VOC2012"
+    shutil.copytree(demo / "JPEGImages", tmp_path / "images")
+    victim = tmp_path / "images/train_00003.jpg"
+    victim.write_bytes(victim.read_bytes()[:600])
+    own = {
+        "kind": "folders",
+        "images": "images",
+        "masks": str(demo / "SegmentationClass"),
+        "labels": "masks",
+        "names": list(DEMO_CLASSES),
+        "colours": None,
+        "lists": {"train": str(demo / "ImageSets/Segmentation/train.txt")},
+        "splits": {"train": "train", "scored": "train", "val": "train"},
+        "classes": None,
+        "settings": {},
+        "runs": {},
+    }
+    target = "results/own/manifest/train.csv"
+    call = {"targets": [target], "config": {"datasets": {"own": own}}}
+    done = snakemake(tmp_path, "--show-failed-logs", **call)
+    assert done.returncode != 0
+    assert "images/train_00003.jpg: the image cannot be read" in done.stdout
+    assert not (tmp_path / target).exists()
+    shutil.copy(demo / "JPEGImages/train_00003.jpg", victim)
+    succeed(tmp_path, **call)
+    assert len(Manifest.read(tmp_path / target)) == 24

@@ -1,0 +1,103 @@
+"""config.yaml, its schema and the settings of the core say the same; mistakes stop with the name of the key."""
+
+from dataclasses import fields
+
+import pytest
+import yaml
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config, validate
+from snakemake_cli import ROOT
+
+from wsss_core.cams import CamSettings
+from wsss_core.pseudo_masks import AffinityLabelSettings, PseudoMaskSettings, WalkSettings
+from wsss_core.saliency import C2amMapSettings, SaliencyMaskSettings
+from wsss_core.scores import SweepSettings
+from wsss_core.segmentation import PredictionSettings
+from wsss_core.training.affinity import AffinitySettings
+from wsss_core.training.c2am import C2amSettings
+from wsss_core.training.deeplab import DeeplabSettings
+from wsss_core.training.pnoc import PnocSettings
+from wsss_core.training.poolnet import PoolnetSettings
+from wsss_core.training.vanilla import ClassifierSettings
+
+SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
+SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
+DATACLASSES = {
+    "classifier": ClassifierSettings,
+    "pnoc": PnocSettings,
+    "cams": CamSettings,
+    "priors": SweepSettings,
+    "c2am": C2amSettings,
+    "c2am_maps": C2amMapSettings,
+    "saliency_masks": SaliencyMaskSettings,
+    "poolnet": PoolnetSettings,
+    "affinity_labels": AffinityLabelSettings,
+    "affinity": AffinitySettings,
+    "walk": WalkSettings,
+    "pseudo_masks": PseudoMaskSettings,
+    "pseudo_scores": SweepSettings,
+    "deeplab": DeeplabSettings,
+    "prediction": PredictionSettings,
+}
+
+
+def configuration(overlay=None):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    update_config(config, overlay or {})
+    return config
+
+
+def test_config_yaml_passes_its_schema():
+    validate(configuration(), str(SCHEMA_PATH))
+
+
+def test_settings_schema_and_dataclasses_have_the_same_sections():
+    assert set(configuration()["settings"]) == set(SCHEMA["$defs"]["settings"]["properties"]) == set(DATACLASSES)
+    assert set(SCHEMA["properties"]["settings"]["required"]) == set(DATACLASSES)
+
+
+@pytest.mark.parametrize("section", DATACLASSES)
+def test_settings_schema_and_dataclass_have_the_same_keys(section):
+    weights = {"weights"} & set(configuration()["settings"][section])  # an input of the stage, not a setting
+    in_schema = SCHEMA["$defs"]["settings"]["properties"][section]["properties"]
+    in_class = {field.name for field in fields(DATACLASSES[section])}
+    assert set(configuration()["settings"][section]) == set(in_schema) == in_class | weights
+
+
+def objects_of(node):
+    """Every part of the schema that describes an object."""
+    if isinstance(node, dict):
+        if node.get("type") == "object":
+            yield node
+        for value in node.values():
+            yield from objects_of(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from objects_of(value)
+
+
+def test_every_key_is_described_and_unknown_ones_are_refused():
+    closed = [node for node in objects_of(SCHEMA) if "properties" in node and "allOf" not in node]
+    assert all(node["additionalProperties"] is False for node in closed)
+    entries = [(name, entry) for node in closed for name, entry in node["properties"].items()]
+    assert [name for name, entry in entries if not {"description", "$ref"} & set(entry)] == []
+    assert all("description" in definition for definition in SCHEMA["$defs"].values())
+
+
+@pytest.mark.parametrize(
+    ("overlay", "message"),
+    [
+        ({"settings": {"cams": {"scale": [1.0]}}}, "'scale' was unexpected"),
+        ({"datasets": {"demo": {"settings": {"deeplab": {"epoch": 3}}}}}, "'epoch' was unexpected"),
+        ({"datasets": {"demo": {"runs": {"pnoc": {"classifer": {}}}}}}, "'classifer' was unexpected"),
+        ({"datasets": {"voc": {"path": "here"}}}, "'path' was unexpected"),
+        ({"datasets": {"voc": {"kind": "vok"}}}, "'vok' is not one of"),
+        ({"runs": {"pnoc": {"method": "pnok"}}}, "'pnok' is not one of"),
+        ({"settings": {"deeplab": {"learning_rate": "1e-4"}}}, "'1e-4' is not of type 'number'"),  # YAML's 1e-4
+        ({"settings": {"cams": {"scales": []}}}, "scales"),
+        ({"seeds": [-1]}, "-1 is less than the minimum"),
+    ],
+)
+def test_a_mistake_stops_with_its_name(overlay, message):
+    with pytest.raises(WorkflowError, match=message):
+        validate(configuration(overlay), str(SCHEMA_PATH))
