@@ -56,7 +56,7 @@ class MapWriter:
         counts = [len(row.labels) if classwise else 1 for row in self.rows]
         self.first_row = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.shapes = [(strided(row.height, stride), strided(row.width, stride)) for row in self.rows]
-        self.about = {"layout": LAYOUT, "stride": stride, "classwise": classwise, **about}
+        self.about = {**about, "layout": LAYOUT, "stride": stride, "classwise": classwise}
         self.done = 0
         y, x = np.max(self.shapes, axis=0)
         self.block = np.zeros((SHARD, y, x), np.float16)

@@ -75,7 +75,8 @@ def _mean_field(image, energy, iterations, *, gaussian, bilateral) -> np.ndarray
         xy, weight = gaussian
         crf.addPairwiseGaussian(sxy=xy, compat=weight)
         xy, rgb, weight = bilateral
-        crf.addPairwiseBilateral(sxy=xy, srgb=rgb, rgbim=np.ascontiguousarray(image), compat=weight)
+        writable = np.array(image, order="C")  # pydensecrf refuses the read-only view that Pillow gives
+        crf.addPairwiseBilateral(sxy=xy, srgb=rgb, rgbim=writable, compat=weight)
     return np.array(crf.inference(iterations), dtype=np.float32).reshape(energy.shape)
 
 

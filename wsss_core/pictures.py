@@ -37,7 +37,9 @@ def mask_panel(folder: Path, classes: Classes) -> Panel:
 
 def truth_panel(classes: Classes) -> Panel:
     """The ground truth, black where an image has none."""
-    return lambda row: _colours(read_mask(row.mask, classes) if row.mask else np.zeros((row.height, row.width)), classes)
+    return lambda row: _colours(
+        read_mask(row.mask, classes) if row.mask else np.zeros((row.height, row.width)), classes
+    )
 
 
 def grey_panel(folder: Path) -> Panel:

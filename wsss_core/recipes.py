@@ -93,8 +93,13 @@ class Recipes:
         where = f"run {name} on data set {dataset}"
         if self.config["runs"][name]["ordinary"] is None and settings["classifier"]["weights"] == "ordinary":
             raise RecipeError(f"{where}: classifier.weights is 'ordinary', but the run has no ordinary classifier")
-        if settings["classifier"]["crop"] % 2 and self.config["runs"][name]["method"] == "pnoc":
-            raise RecipeError(f"{where}: classifier.crop must be even, because the image is cut into tiles")
+        if self.config["runs"][name]["method"] == "pnoc":
+            # each tile needs a whole number of cells, or the merged maps have another size than the image's
+            side = round(settings["pnoc"]["pieces"] ** 0.5) * settings["classifier"]["output_stride"]
+            if settings["classifier"]["crop"] % side:
+                raise RecipeError(
+                    f"{where}: classifier.crop must be a multiple of {side}, as the image is cut into tiles"
+                )
         for stage in ("classifier", "affinity", "deeplab"):
             smallest, largest = settings[stage]["resize"]
             if smallest > largest:

@@ -15,7 +15,7 @@ import numpy as np
 
 from wsss_core.cam_store import CamStore
 from wsss_core.cams import full_size
-from wsss_core.data.classes import Classes, DataError
+from wsss_core.data.classes import VOID, Classes, DataError
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.masks import read_mask
 from wsss_core.files import whole
@@ -151,7 +151,10 @@ def evaluate_masks(*, manifest: Manifest, classes: Classes, folder: Path, worker
 
 
 def _mask_confusion(row: Row, *, folder: Path, classes: Classes) -> np.ndarray:
-    prediction = read_mask(folder / f"{row.id}.png", classes, (row.height, row.width))
+    path = folder / f"{row.id}.png"
+    prediction = read_mask(path, classes, (row.height, row.width))
+    if (prediction == VOID).any():
+        raise DataError(f"{path}: void pixels in a prediction; every pixel needs a class to be scored")
     return confusion(prediction, ground_truth(row, classes), len(classes) + 1)
 
 

@@ -12,7 +12,9 @@ def sizes(backbone, side: int = 64) -> list[int]:
         return [side // m.shape[-1] for m in backbone.eval()(torch.zeros(1, 3, side, side))]
 
 
-@pytest.mark.parametrize(("stride", "strides"), [(8, (2, 4, 8, 8, 8)), (16, (2, 4, 8, 16, 16)), (32, (2, 4, 8, 16, 32))])
+@pytest.mark.parametrize(
+    ("stride", "strides"), [(8, (2, 4, 8, 8, 8)), (16, (2, 4, 8, 16, 16)), (32, (2, 4, 8, 16, 32))]
+)
 def test_five_maps_at_the_strides_of_the_output_stride(stride, strides):
     backbone = build_backbone("test_resnet", output_stride=stride)
     assert backbone.strides == strides
@@ -105,7 +107,9 @@ def test_old_files_without_counters_of_batches_load(network, tmp_path):
 
 def test_weights_of_another_architecture_are_refused(network, tmp_path):
     path = saved(network.state_dict(), tmp_path / "test_resnet.pt")
-    message = r"test_resnet\.pt does not hold weights of resnet18: .* missing .* unknown .* another shape .*config\.yaml"
+    message = (
+        r"test_resnet\.pt does not hold weights of resnet18: .* missing .* unknown .* another shape .*config\.yaml"
+    )
     with pytest.raises(ValueError, match=message):
         build_backbone("resnet18", weights=path)
 

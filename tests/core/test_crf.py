@@ -84,3 +84,10 @@ def test_labels_that_do_not_fit_are_an_error(image, changed, message):
     arguments = {"image": image, "labels": np.zeros((14, 19), int), "n_labels": 2}
     with pytest.raises(ValueError, match=message):
         crf_labels(**arguments | changed)
+
+
+def test_a_picture_as_pillow_gives_it_is_taken():
+    image = np.zeros((6, 8, 3), np.uint8)
+    image.flags.writeable = False
+    labels = np.zeros((6, 8), np.int64)
+    assert (crf_labels(image, labels, 2) == 0).all()

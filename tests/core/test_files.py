@@ -33,18 +33,27 @@ def test_a_folder_appears_at_the_end_in_place_of_the_old_one(tmp_path):
 def test_an_error_leaves_what_was_there(tmp_path, error):
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(error), whole(path) as partial:
-        partial.write_text("half")
-        raise error
+
+    def write():
+        with whole(path) as partial:
+            partial.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        write()
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["file.txt"]
 
 
 def test_an_error_in_a_folder_leaves_nothing(tmp_path):
-    with pytest.raises(ValueError, match="stop"), whole(tmp_path / "folder") as partial:
-        partial.mkdir()
-        (partial / "one").touch()
-        raise ValueError("stop")
+    def write():
+        with whole(tmp_path / "folder") as partial:
+            partial.mkdir()
+            (partial / "one").touch()
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        write()
     assert os.listdir(tmp_path) == []
 
 

@@ -100,7 +100,9 @@ def test_hints_follow_their_images(gradient):
 def test_hinted_crops_squash_to_one_and_fifteen_hundredths_of_the_crop(gradient, monkeypatch):
     seen = []
     original = Image.Image.resize
-    monkeypatch.setattr(Image.Image, "resize", lambda self, size, *a: seen.append((size, *a)) or original(self, size, *a))
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, size, *a: seen.append((size, *a)) or original(self, size, *a)
+    )
     HintedCrops(gradient, lambda row: np.zeros((30, 50), np.float32), size=448).sample(0, np.random.default_rng(0))
     assert seen == [((515, 515), Image.Resampling.BILINEAR)] * 2
 

@@ -198,7 +198,9 @@ def test_with_the_leak_the_discriminator_moves_at_weight_zero(nets, make_step):
     step = make_step(nets, 10, leak=True, discriminator=NO_RAMP)
     step(toy_batches(1)[0], 0)
     moved = [
-        name for name, value in step.discriminator.named_parameters() if not torch.equal(value, nets[1].get_parameter(name))
+        name
+        for name, value in step.discriminator.named_parameters()
+        if not torch.equal(value, nets[1].get_parameter(name))
     ]
     assert moved == ["backbone.conv.weight", "backbone.conv.bias", "head.weight"]
 

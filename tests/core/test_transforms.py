@@ -45,7 +45,9 @@ def test_to_tensor_puts_channels_first():
     assert tensor[1, 0, 2] == pixels[0, 2, 1]
 
 
-@pytest.mark.parametrize(("size", "expected"), [((500, 375), (320, 240)), ((375, 500), (240, 320)), ((3, 900), (1, 320))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [((500, 375), (320, 240)), ((375, 500), (240, 320)), ((3, 900), (1, 320))]
+)
 def test_the_longer_side_gets_the_length(size, expected):
     assert resize_longer_side(Image.new("RGB", size), 320).size == expected
 
@@ -104,7 +106,9 @@ def test_the_same_generator_gives_the_same_picture(image, name):
 def test_jitter_keeps_to_its_bounds(image, monkeypatch):
     seen = {name: [] for name in ("brightness", "contrast", "saturation", "hue")}
     for name, factors in seen.items():
-        monkeypatch.setattr(transforms.TF, f"adjust_{name}", lambda image, f, factors=factors: factors.append(f) or image)
+        monkeypatch.setattr(
+            transforms.TF, f"adjust_{name}", lambda image, f, factors=factors: factors.append(f) or image
+        )
     rng = np.random.default_rng(0)
     for _ in range(300):
         jitter(image, rng)

@@ -9,9 +9,7 @@ rule draw_pictures:
         affinity_labels=part_for(
             "scored", "results/{dataset}/{run}/affinity_labels/{subset}"
         ),
-        pseudo_masks=part_for(
-            "scored", "results/{dataset}/{run}/pseudo_masks/{subset}"
-        ),
+        pseudo_masks=part_for("scored", "results/{dataset}/{run}/pseudo_masks/{subset}"),
         manifest=manifest_for("scored"),
         classes="results/{dataset}/classes.csv",
     output:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wsss_core.files import whole
-from wsss_core.models.backbones import Backbone, build_backbone, fix_batch_norm
+from wsss_core.models.backbones import Backbone, build_backbone, fix_batch_norm, read_state
 
 
 class Classifier(nn.Module):
@@ -40,6 +40,20 @@ class Classifier(nn.Module):
         if self.mode == "fix":
             fix_batch_norm(self)
         return self
+
+
+def build_classifier(
+    backbone: str, classes: int, *, output_stride: int, mode: str, weights: str | Path | None
+) -> Classifier:
+    """A classifier to be trained, from weights of its backbone (see ``load_weights``) or random ones.
+
+    If the weights are a classifier's checkpoint of the same classes, its head is taken as well.
+    """
+    model = Classifier(build_backbone(backbone, output_stride=output_stride, weights=weights), classes, mode=mode)
+    head = read_state(weights).get("state", {}).get("head.weight") if weights else None
+    if head is not None and head.shape == model.head.weight.shape:
+        model.head.load_state_dict({"weight": head})
+    return model
 
 
 def logits(maps: Tensor) -> Tensor:

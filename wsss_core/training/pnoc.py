@@ -8,8 +8,7 @@ from torch import Tensor
 
 from wsss_core.data.manifest import Manifest
 from wsss_core.jobs import digest_of
-from wsss_core.models.backbones import build_backbone
-from wsss_core.models.classifier import Classifier, load_classifier, logits, save_model
+from wsss_core.models.classifier import Classifier, build_classifier, load_classifier, logits, save_model
 from wsss_core.training.erasing import choose_classes, hard_erase, soft_erase, without
 from wsss_core.training.loop import Precision, finish, fit
 from wsss_core.training.optim import PolySGD, parameter_groups
@@ -184,10 +183,8 @@ def train_pnoc(
         weights: ImageNet weights of the generator's backbone, or None.
         ordinary: checkpoint of the plain classifier that the discriminator starts from.
     """
-    generator = Classifier(
-        build_backbone(settings.backbone, output_stride=settings.output_stride, weights=weights),
-        classes,
-        mode=settings.mode,
+    generator = build_classifier(
+        settings.backbone, classes, output_stride=settings.output_stride, mode=settings.mode, weights=weights
     ).to(device, memory_format=torch.channels_last)
     discriminator = load_classifier(ordinary, mode="fix").to(device, memory_format=torch.channels_last)
     loader = label_batches(manifest, classes, settings, seed, workers)

@@ -11,8 +11,7 @@ from wsss_core.data.images import LabelledCrops
 from wsss_core.data.loading import EpochLoader
 from wsss_core.data.manifest import Manifest
 from wsss_core.jobs import digest_of
-from wsss_core.models.backbones import build_backbone
-from wsss_core.models.classifier import Classifier, logits, save_model
+from wsss_core.models.classifier import Classifier, build_classifier, logits, save_model
 from wsss_core.training.loop import Precision, finish, fit
 from wsss_core.training.optim import PolySGD, parameter_groups
 
@@ -108,10 +107,8 @@ def train_vanilla(
         weights: ImageNet weights of the backbone, or None to start from random ones.
         output: the checkpoint to write.
     """
-    model = Classifier(
-        build_backbone(settings.backbone, output_stride=settings.output_stride, weights=weights),
-        classes,
-        mode=settings.mode,
+    model = build_classifier(
+        settings.backbone, classes, output_stride=settings.output_stride, mode=settings.mode, weights=weights
     ).to(device, memory_format=torch.channels_last)
     loader = label_batches(manifest, classes, settings, seed, workers)
     step = VanillaStep(model, settings, settings.epochs * len(loader), device)

@@ -1,0 +1,230 @@
+"""Affinity labels, walked maps and pseudo masks of a split, against loops over its images."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from wsss_core import pseudo_masks
+from wsss_core.affinity import affinity_labels
+from wsss_core.cam_store import CamStore
+from wsss_core.crf import crf_labels
+from wsss_core.data import DataError, Manifest, read_mask, write_grey
+from wsss_core.data.images import ScaledImages, read_image
+from wsss_core.pseudo_masks import (
+    AffinityLabelSettings,
+    PseudoMaskSettings,
+    WalkSettings,
+    make_affinity_labels,
+    make_pseudo_masks,
+    read_saliency,
+    walk_cams,
+)
+from wsss_core.random_walk import random_walk
+
+CPU = torch.device("cpu")
+LABELS = AffinityLabelSettings(foreground=0.6, background=0.3, iterations=0, confidence=0.7)
+WALK = WalkSettings(radius=3, beta=4, squarings=3, padding=64)
+
+
+@pytest.fixture(autouse=True)
+def pickled_work(monkeypatch, through_pickles):
+    monkeypatch.setattr(pseudo_masks, "in_processes", through_pickles)
+
+
+@pytest.fixture
+def cams(tiny, tmp_path, random_maps, write_store):
+    return write_store(tmp_path / "cams.zarr", tiny.manifest, random_maps(tiny.manifest))
+
+
+@pytest.fixture
+def saliency(tiny, tmp_path):
+    rng = np.random.default_rng(2)
+    for row in tiny.manifest:
+        write_grey(tmp_path / "saliency" / f"{row.id}.png", rng.integers(0, 256, (row.height, row.width), np.uint8))
+    return tmp_path / "saliency"
+
+
+def without_labels(manifest: Manifest, index: int) -> Manifest:
+    rows = list(manifest)
+    rows[index] = dataclasses.replace(rows[index], labels=())
+    return Manifest.of(rows)
+
+
+def without_image(manifest: Manifest, index: int) -> Manifest:
+    rows = list(manifest)
+    rows[index] = dataclasses.replace(rows[index], image="gone.png")
+    return Manifest.of(rows)
+
+
+def full(store, row) -> np.ndarray:
+    maps = F.interpolate(torch.from_numpy(store[row.id][1])[None], (row.height, row.width), mode="bilinear")[0].numpy()
+    return maps / (maps.max(axis=(1, 2), keepdims=True) + np.float32(1e-5))
+
+
+def masks_in(folder, tiny, manifest=None) -> dict[str, np.ndarray]:
+    return {row.id: read_mask(folder / f"{row.id}.png", tiny.classes) for row in manifest or tiny.manifest}
+
+
+# --- affinity labels -----------------------------------------------------------------------------------------------
+
+
+def test_affinity_labels_follow_their_truth_table(tiny, cams, saliency, tmp_path):
+    make_affinity_labels(manifest=tiny.manifest, classes=tiny.classes, cams=cams, saliency=saliency,
+                         folder=tmp_path / "labels", settings=LABELS)  # fmt: skip
+    masks, seen = masks_in(tmp_path / "labels", tiny), set()
+    for row in tiny.manifest:
+        maps = full(cams, row)
+        salient = read_saliency(saliency, row) > 0.3
+        confident = maps.max(0) > 0.6
+        values = np.array(row.labels)[maps.argmax(0)] + 1
+        expected = np.where(salient, np.where(confident, values, 255), 0)
+        np.testing.assert_array_equal(masks[row.id], expected)
+        seen |= set(np.unique(expected).tolist())
+    assert seen == {0, 1, 2, 3, 255}
+
+
+def test_affinity_labels_without_saliency(tiny, cams, tmp_path):
+    make_affinity_labels(manifest=tiny.manifest, classes=tiny.classes, cams=cams, saliency=None,
+                         folder=tmp_path / "labels", settings=LABELS)  # fmt: skip
+    masks = masks_in(tmp_path / "labels", tiny)
+    for row in tiny.manifest:
+        maps = full(cams, row)
+        values = np.array(row.labels)[maps.argmax(0)] + 1
+        expected = np.where(maps.max(0) > 0.6, values, np.where(maps.max(0) > 0.3, 255, 0))
+        np.testing.assert_array_equal(masks[row.id], expected)
+
+
+def test_every_setting_reaches_the_function(tiny, cams, saliency, tmp_path):
+    settings = AffinityLabelSettings(foreground=0.5, background=0.2, iterations=2, confidence=0.8)
+    make_affinity_labels(manifest=tiny.manifest, classes=tiny.classes, cams=cams, saliency=saliency,
+                         folder=tmp_path / "labels", settings=settings)  # fmt: skip
+    masks = masks_in(tmp_path / "labels", tiny)
+    for row in tiny.manifest:
+        expected = affinity_labels(
+            np.asarray(read_image(row.image)), full(cams, row), [label + 1 for label in row.labels],
+            read_saliency(saliency, row), 0.5, 0.2, 2, 0.8,
+        )  # fmt: skip
+        assert (masks[row.id] == expected).mean() > 0.999
+
+
+def test_a_missing_saliency_map_leaves_no_folder(tiny, cams, saliency, tmp_path):
+    (saliency / "image6.png").unlink()
+    with pytest.raises(DataError, match=r"saliency/image6\.png"):
+        make_affinity_labels(manifest=tiny.manifest, classes=tiny.classes, cams=cams, saliency=saliency,
+                             folder=tmp_path / "labels", settings=LABELS)  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cams.zarr", "saliency"]
+
+
+# --- the walk ------------------------------------------------------------------------------------------------------
+
+
+class FakeEdges(nn.Module):
+    """Edge logits at stride 4; asserts that what it gets was padded."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(4)
+        self.conv = nn.Conv2d(3, 1, kernel_size=7, stride=4, padding=3)
+
+    def forward(self, x):
+        assert min(x.shape[2:]) >= WALK.padding
+        return self.conv(x)
+
+
+@torch.no_grad()
+def edge_by_hand(manifest: Manifest, index: int) -> torch.Tensor:
+    row, model = manifest.rows[index], FakeEdges().eval()
+    (view,) = ScaledImages(manifest, (1.0,))[index][1]
+    h, w = -(-row.height // 4), -(-row.width // 4)
+    logits = []
+    for image in (view, view.flip(2)):
+        canvas = torch.zeros(1, 3, 64, 64)
+        canvas[0, :, : row.height, : row.width] = image
+        logits.append(model(canvas)[0, 0, :h, :w])
+    return torch.sigmoid((logits[0] + logits[1].flip(1)) / 2)
+
+
+def walk(manifest, cams, path) -> CamStore:
+    walk_cams(model=FakeEdges(), manifest=manifest, cams=cams, store=path, settings=WALK, about={"run": "test"},
+              device=CPU)  # fmt: skip
+    return CamStore(path)
+
+
+@pytest.mark.parametrize("stride", [4, 1])
+def test_walked_maps_are_those_of_a_loop_over_images(tiny, tmp_path, random_maps, write_store, stride):
+    drawn = random_maps(tiny.manifest, stride=stride)
+    cams = write_store(tmp_path / "drawn.zarr", tiny.manifest, drawn, stride=stride)
+    walked = walk(tiny.manifest, cams, tmp_path / "walked.zarr")
+    for index, row in enumerate(tiny.manifest):
+        maps = torch.from_numpy(cams[row.id][1])
+        if stride == 1:
+            maps = F.interpolate(maps[None], (row.height // 4, row.width // 4), mode="bilinear")[0]
+        expected = random_walk(maps, edge_by_hand(tiny.manifest, index), 3, 4, 3)
+        labels, found = walked[row.id]
+        assert tuple(labels) == row.labels
+        # one scale for all classes of an image: a weak class stays weak beside a strong one
+        np.testing.assert_allclose(found, expected / (expected.max() + 1e-5), atol=1e-3)
+    assert walked.about["stride"] == 4
+    assert walked.about["source"] == str(cams.path)
+
+
+@pytest.mark.parametrize("stride", [4, 1])
+def test_images_without_labels_walk_and_become_background(tiny, tmp_path, random_maps, write_store, stride):
+    manifest = without_labels(tiny.manifest, 2)
+    cams = write_store(tmp_path / "some.zarr", manifest, random_maps(manifest, stride=stride), stride=stride)
+    walked = walk(manifest, cams, tmp_path / "walked.zarr")
+    assert walked["image2"][1].shape == (0, 8, 12)
+    make_pseudo_masks(manifest=manifest, classes=tiny.classes, walked=walked, folder=tmp_path / "masks",
+                      settings=PseudoMaskSettings(0.3, 1, 0.9))  # fmt: skip
+    assert not masks_in(tmp_path / "masks", tiny)["image2"].any()
+
+
+def test_an_error_on_the_walk_leaves_no_store(tiny, cams, tmp_path):
+    with pytest.raises(DataError, match=r"gone\.png"):
+        walk(without_image(tiny.manifest, 5), cams, tmp_path / "walked.zarr")
+    assert [path.name for path in tmp_path.iterdir()] == ["cams.zarr"]
+
+
+# --- pseudo masks --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("iterations", [0, 1])
+def test_pseudo_masks_are_argmax_and_label_crf(tiny, cams, tmp_path, iterations):
+    settings = PseudoMaskSettings(threshold=0.5, iterations=iterations, confidence=0.9)
+    make_pseudo_masks(manifest=tiny.manifest, classes=tiny.classes, walked=cams, folder=tmp_path / "masks",
+                      settings=settings)  # fmt: skip
+    masks = masks_in(tmp_path / "masks", tiny)
+    for row in tiny.manifest:
+        maps = F.interpolate(torch.from_numpy(cams[row.id][1])[None], scale_factor=4, mode="bilinear")[0].numpy()
+        planes = np.concatenate([np.full((1, *maps.shape[1:]), 0.5), maps / maps.max()])  # of all classes
+        rows = planes.argmax(0).astype(np.uint8)
+        if iterations:
+            rows = crf_labels(np.asarray(read_image(row.image)), rows, len(planes), 1, 0.9)
+        values = np.array([0, *(label + 1 for label in row.labels)])
+        assert (masks[row.id] == values[rows]).mean() > 0.999
+
+
+def test_an_error_on_the_way_leaves_no_masks(tiny, cams, tmp_path):
+    with pytest.raises(DataError, match=r"gone\.png"):
+        make_pseudo_masks(manifest=without_image(tiny.manifest, 5), classes=tiny.classes, walked=cams,
+                          folder=tmp_path / "masks", settings=PseudoMaskSettings(0.3, 1, 0.9))  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["cams.zarr"]
+
+
+def test_masks_keep_the_values_of_the_data_set(tiny, cams, tmp_path):
+    """A run on a subset of the classes writes the values of all of them."""
+    from wsss_core.data import make_classes
+
+    subset = make_classes(["other", "circle", "square", "star"], keep=["circle", "square", "star"])
+    settings = PseudoMaskSettings(threshold=0.5, iterations=0, confidence=0.9)
+    for name, classes in (("plain", tiny.classes), ("subset", subset)):
+        make_pseudo_masks(manifest=tiny.manifest, classes=classes, walked=cams, folder=tmp_path / name,
+                          settings=settings)  # fmt: skip
+    from PIL import Image
+
+    plain, moved = (np.asarray(Image.open(tmp_path / name / "image4.png")) for name in ("plain", "subset"))
+    np.testing.assert_array_equal(moved, np.where(plain > 0, plain + 1, 0))

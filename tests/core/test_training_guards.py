@@ -1,0 +1,123 @@
+"""Four steps of every training on the tiny data set, seed 9, on the CPU, against losses that were written down.
+
+They say that a training still does what it did. When one is meant to change, raise the stage's number in
+``wsss_core.revisions`` and write down the new losses, which a failing test shows.
+"""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from wsss_core.data import Manifest, write_grey
+from wsss_core.models.backbones import build_backbone
+from wsss_core.models.classifier import Classifier, save_model
+from wsss_core.training.affinity import AffinitySettings, train_affinity
+from wsss_core.training.c2am import C2amSettings, train_c2am
+from wsss_core.training.deeplab import DeeplabSettings, train_deeplab
+from wsss_core.training.pnoc import train_pnoc
+from wsss_core.training.poolnet import PoolnetSettings, train_poolnet
+from wsss_core.training.vanilla import train_vanilla
+
+SEED = 9
+TINY = "test_resnet"
+
+
+@pytest.fixture
+def common(tiny, tmp_path) -> dict:
+    """What all trainings take; two epochs of two batches of four make the four steps."""
+    torch.manual_seed(SEED)
+    return {
+        "manifest": tiny.manifest,
+        "weights": None,
+        "output": tmp_path / "model.pt",
+        "seed": SEED,
+        "device": torch.device("cpu"),
+    }
+
+
+def losses(common: dict) -> dict[str, list[float]]:
+    """The means of the epochs, by loss part."""
+    history = pd.read_csv(common["output"].with_suffix(".history.csv"))
+    return history.drop(columns=["epoch", "lr", "seconds", "gpu_memory_mb"]).to_dict("list")
+
+
+def check(common: dict, expected: dict[str, list[float]]) -> None:
+    found = losses(common)
+    assert found.keys() == expected.keys()
+    assert {name: pytest.approx(values, rel=1e-3) for name, values in expected.items()} == found
+
+
+def test_vanilla_does_what_it_did(common, classifier_settings):
+    train_vanilla(**common, classes=3, settings=classifier_settings(augmentation="randaug"))
+    check(common, {"loss": [0.711767, 0.659105]})
+
+
+def test_p_noc_does_what_it_did(common, tmp_path, classifier_settings, pnoc_settings):
+    ordinary = Classifier(build_backbone(TINY), 3)
+    save_model(tmp_path / "oc.pt", ordinary, {"backbone": TINY, "output_stride": 16, "classes": 3})
+    settings = classifier_settings(augmentation="jitter")
+    train_pnoc(**common, classes=3, ordinary=tmp_path / "oc.pt", settings=settings, pnoc=pnoc_settings())
+    expected = {
+        "class": [0.78363, 0.687903],
+        "merged_class": [0.747696, 0.746632],
+        "reconstruction": [0.260633, 0.254541],
+        "erasing": [0.683622, 0.681085],
+        "discriminator": [0.69224, 0.690206],
+    }
+    check(common, expected)
+
+
+def test_c2am_does_what_it_did(common, tiny, tmp_path, random_maps, write_store):
+    drawn = random_maps(tiny.manifest, classwise=False, seed=SEED)
+    hints = write_store(tmp_path / "hints.zarr", tiny.manifest, drawn, classwise=False)
+    settings = C2amSettings(
+        backbone=TINY, crop=32, batch_size=4, accumulation=1, epochs=2, learning_rate=0.01, weight_decay=1e-4,
+        alpha=0.25, hint_weight=1.0, hint_threshold=0.5, label_smoothing=0.1, precision="float32",
+    )  # fmt: skip
+    train_c2am(**common, hints=hints, settings=settings)
+    expected = {
+        "positive_foreground": [0.336293, 0.371061],
+        "positive_background": [0.350961, 0.398286],
+        "negative": [1.11457, 1.08289],
+        "hint": [0.651197, 0.676306],
+    }
+    check(common, expected)
+
+
+def test_poolnet_does_what_it_did(common, tiny, tmp_path):
+    """Two epochs of two images, one at a time."""
+    for row in tiny.manifest:
+        write_grey(tmp_path / "saliency" / f"{row.id}.png", ((tiny.mask(row) > 0) * 255).astype(np.uint8))
+    common["manifest"] = Manifest.of(tiny.manifest.rows[:2])
+    settings = PoolnetSettings(
+        backbone=TINY, width=0.0625, epochs=2, images_an_update=1, learning_rate=3e-3, weight_decay=5e-4,
+        smallest_side=0,
+    )  # fmt: skip
+    train_poolnet(**common, masks=tmp_path / "saliency", settings=settings)
+    check(common, {"loss_a_pixel": [0.692327, 0.668885]})
+
+
+def test_affinity_does_what_it_did(common, tiny):
+    settings = AffinitySettings(
+        backbone=TINY, resize=(32, 56), crop=32, radius=3, batch_size=4, epochs=2, learning_rate=0.1,
+        weight_decay=1e-4,
+    )  # fmt: skip
+    train_affinity(**common, classes=tiny.classes, labels=tiny.masks, settings=settings)
+    expected = {
+        "positive_background": [0.688749, 0.69333],
+        "positive_foreground": [0.698946, 0.715156],
+        "negative": [0.684665, 0.674322],
+        "total": [0.689256, 0.689283],
+    }
+    check(common, expected)
+
+
+def test_deeplab_does_what_it_did(common, tiny):
+    settings = DeeplabSettings(
+        backbone=TINY, output_stride=16, norm="group", width=16, resize=(32, 56), crop=32, augmentation="none",
+        batch_size=4, accumulation=2, epochs=2, learning_rate=0.05, weight_decay=4e-5, momentum=0.0, nesterov=False,
+        label_smoothing=0.1, precision="float32",
+    )  # fmt: skip
+    train_deeplab(**common, classes=tiny.classes, masks=tiny.masks, settings=settings)
+    check(common, {"loss": [1.89638, 1.2107]})
