@@ -50,7 +50,7 @@ def test_a_subset_without_a_list_is_named(folders):
 
 
 def test_a_made_data_set_is_read_from_where_it_was_made(tmp_path):
-    make_demo(tmp_path / "VOC2012", seed=0, train=3, val=2, size=(48, 64))
+    make_demo(folder=tmp_path / "VOC2012", seed=0, images={"train": 3, "val": 2}, size=(48, 64))
     declared = {"kind": "demo", "classes": None, "splits": {}}
     manifest = declared_manifest(declared, subset="val", root=tmp_path / "VOC2012", workers=1)
     assert len(manifest) == 2

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from wsss_core import pseudo_masks
 from wsss_core.affinity import affinity_labels
 from wsss_core.cam_store import CamStore
 from wsss_core.crf import crf_labels
-from wsss_core.data import DataError, Manifest, read_mask, write_grey
+from wsss_core.data import DataError, Manifest, make_classes, read_mask, write_grey
 from wsss_core.data.images import ScaledImages, read_image
 from wsss_core.pseudo_masks import (
     AffinityLabelSettings,
@@ -217,14 +218,10 @@ def test_an_error_on_the_way_leaves_no_masks(tiny, cams, tmp_path):
 
 def test_masks_keep_the_values_of_the_data_set(tiny, cams, tmp_path):
     """A run on a subset of the classes writes the values of all of them."""
-    from wsss_core.data import make_classes
-
     subset = make_classes(["other", "circle", "square", "star"], keep=["circle", "square", "star"])
     settings = PseudoMaskSettings(threshold=0.5, iterations=0, confidence=0.9)
     for name, classes in (("plain", tiny.classes), ("subset", subset)):
         make_pseudo_masks(manifest=tiny.manifest, classes=classes, walked=cams, folder=tmp_path / name,
                           settings=settings)  # fmt: skip
-    from PIL import Image
-
     plain, moved = (np.asarray(Image.open(tmp_path / name / "image4.png")) for name in ("plain", "subset"))
     np.testing.assert_array_equal(moved, np.where(plain > 0, plain + 1, 0))
