@@ -17,6 +17,7 @@ written once and whole; the fill values are no possible entries (NaN of maps), s
 never read as empty maps.
 """
 
+import hashlib
 import warnings
 from collections.abc import Iterator
 from functools import cached_property
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from wsss_core.data.manifest import Manifest
@@ -66,7 +68,7 @@ class MapWriter:
         rows, shape = int(self.first_row[-1]), self.block.shape[1:]
         self.cams = self.group.create_array(
             "cam", shape=(rows, *shape), dtype="float16", chunks=(1, *shape), shards=(SHARD, *shape),
-            fill_value=np.nan, dimension_names=("row", "y", "x"),
+            fill_value=np.nan, dimension_names=("row", "y", "x"), compressors=ZstdCodec(level=1, checksum=True),
         )  # fmt: skip
         labels = [c for row in self.rows for c in row.labels] if self.classwise else [-1] * rows
         self._table("label", np.array(labels, np.int16), ("row",))
@@ -169,6 +171,14 @@ class CamStore:
         if (values == ("" if name == "image_id" else LOST)).any():
             raise StoreError(f"{self.path} has lost its table {name}: delete it and run its rule again")
         return values
+
+    def digest(self) -> str:
+        """A digest of the store's arrays and attributes."""
+        state = hashlib.sha256()
+        for path in sorted(self.path.rglob("*")):
+            if path.is_file() and not path.name.startswith("."):  # Snakemake puts a hidden file beside ours
+                state.update(path.relative_to(self.path).as_posix().encode() + path.read_bytes())
+        return state.hexdigest()
 
     def __len__(self) -> int:
         return len(self._index)

@@ -44,6 +44,9 @@ class Recipes:
         """The run that a part (``ordinary`` or ``saliency``) of a run comes from, with the same seed."""
         name, at, seed = run.partition("@seed")
         other = self.config["runs"][name][part] or name
+        # Saliency may be handed on by several runs; an ordinary classifier is that of the very run that is named.
+        while part == "saliency" and self.config["runs"][other][part]:
+            other = self.config["runs"][other][part]
         return f"{other}{at}{seed}"
 
     def with_method(self, method: str) -> list[str]:
@@ -78,6 +81,8 @@ class Recipes:
             for name in declared["runs"]:
                 if name not in runs:
                     raise RecipeError(f"datasets.{dataset}.runs.{name} is no run; config.yaml has {', '.join(runs)}")
+            if declared["splits"]["val"] in (declared["splits"]["train"], declared["splits"]["scored"]):
+                raise RecipeError(f"datasets.{dataset}.splits: val must be another subset than train and scored")
             for name in runs:
                 self._check_settings(dataset, name)
 

@@ -120,7 +120,7 @@ def part_from(part, path, role="train"):
         return path.format(
             dataset=wildcards.dataset,
             run=RECIPES.source(wildcards.run, part),
-            subset=subset_for(role)(wildcards),
+            subset=getattr(wildcards, "subset", None) or subset_for(role)(wildcards),
         )
 
     return input_path

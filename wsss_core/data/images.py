@@ -67,6 +67,7 @@ class MaskedCrops(Dataset):
 
     Args:
         read_mask: row -> (H, W) uint8; pseudo masks or affinity labels, never ground truth in a weak recipe.
+        augmentation: ``none`` or ``jitter``; others move the image but not its mask.
     """
 
     def __init__(

@@ -9,6 +9,8 @@ from timm.layers import AvgPool2dSame
 from timm.models.resnest import ResNestBottleneck
 from torch import Tensor, nn
 
+from wsss_core.files import whole
+
 logger = logging.getLogger(__name__)
 
 # The names of the papers beside timm's. Strides, dilations and ImageNet files are the official ones.
@@ -125,10 +127,18 @@ def read_state(path: str | Path) -> dict:
 
 
 def fetch_pretrained(name: str, path: str | Path) -> None:
-    """Download the ImageNet weights that timm publishes for a backbone and keep them as a state dict."""
-    from wsss_core.files import whole
+    """Download the ImageNet weights that timm publishes for a backbone and keep them as a state dict.
 
+    Raises:
+        ValueError: timm publishes none for this name; the message says where a file may be put instead.
+    """
     network_name = BACKBONES.get(name, name)
+    if not timm.is_model(network_name):
+        source = " (PoolNet's authors publish resnet50_caffe.pth with their code)" if name == "resnet50_caffe" else ""
+        raise ValueError(
+            f"the weights of {name} cannot be fetched{source}: put the file at {path}, or set `weights` of the "
+            "stage that uses it to its path"
+        )
     logger.info("downloading the ImageNet weights of %s", network_name)
     network = timm.create_model(network_name, pretrained=True, num_classes=0)
     with whole(path) as partial:

@@ -168,7 +168,7 @@ def train_c2am(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(asdict(settings), manifest.digest(), seed, weights, hints.about),
+        digest=digest_of(asdict(settings), manifest.digest(), seed, weights, hints.digest()),
         lr=lambda: step.optimizer.lr,
     )
     save_model(output, model, {"backbone": settings.backbone})
