@@ -1,7 +1,7 @@
 """A small made-up data set in the layout of VOC, to try every stage on a laptop.
 
 Each kind of object has a small telling part, vivid and patterned, and a larger plain body whose colour and
-faint texture vary so much within a kind that a classifier can do without it. Objects stand on scenes that go
+faint texture vary within a kind: weaker evidence, which a classifier can do without. Objects stand on scenes that go
 with their kind more often than not. So the pictures ask what weak supervision is about: a class map that is
 content with the telling part, or with the scene, misses the body.
 """
@@ -31,8 +31,8 @@ TOUCHING = 0.5  # how often a further object is put so that it overlaps another 
 OVERLAP = (0.01, 0.12)  # of the smaller object, where two touch
 PORTRAIT = 0.25  # share of the pictures that stand upright
 TEXTURE_CONTRAST = 0.10  # of the body's texture, relative to its brightness
-HUE_SPREAD = 45.0  # degrees; the kinds' own body hues lie about 70 apart
-BODY_SATURATION = (0.20, 0.50)
+HUE_SPREAD = 18.0  # degrees; the kinds' own body hues lie about 70 apart
+BODY_SATURATION = (0.35, 0.60)
 TONE_GAP = (0.20, 0.32)  # brightness of a body above or below the scene behind it
 TILT = 12.0  # degrees that an object is turned at most
 LIGHT = (0.75, 1.15)  # gain of the whole picture
