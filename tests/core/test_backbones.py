@@ -161,3 +161,11 @@ def test_fetched_weights_are_kept_as_a_state_dict(tmp_path, monkeypatch, network
     fetch_pretrained("resnest101", tmp_path / "weights.pt")
     assert asked == [(("resnest101e",), {"pretrained": True, "num_classes": 0})]
     assert read_state(tmp_path / "weights.pt").keys() == network.state_dict().keys()
+
+
+def test_weights_that_nobody_publishes_under_timm_are_refused_with_the_place_for_a_file(tmp_path):
+    from wsss_core.models.backbones import fetch_pretrained
+
+    with pytest.raises(ValueError, match=r"resnet50_caffe\.pth .* put the file at .*weights\.pt"):
+        fetch_pretrained("resnet50_caffe", tmp_path / "weights.pt")
+    assert not list(tmp_path.iterdir())

@@ -254,3 +254,21 @@ def test_spawned_processes_read_it(store, manifest):
 def test_a_moved_store_is_whole(store, tmp_path):
     moved = shutil.copytree(store.path, tmp_path / "elsewhere" / "cams.zarr")
     np.testing.assert_array_equal(CamStore(moved)["image5"][1], store["image5"][1])
+
+
+def test_changed_bytes_within_a_map_are_an_error(store, manifest):
+    shard = shards(store)[0]
+    content = bytearray(shard.read_bytes())
+    content[20] ^= 0xFF  # inside the first compressed map: the index of a shard is at its end
+    shard.write_bytes(content)
+    with pytest.raises(StoreError, match=str(store.path)):
+        list(map(store.__getitem__, manifest.ids))
+
+
+def test_the_digest_follows_the_maps_and_not_the_files_beside_them(store):
+    before = store.digest()
+    (store.path / ".snakemake_timestamp").touch()
+    assert CamStore(store.path).digest() == before
+    shard = shards(store)[0]
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert CamStore(store.path).digest() != before

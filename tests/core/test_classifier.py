@@ -104,3 +104,17 @@ def test_a_damaged_checkpoint_is_named(model, tmp_path):
         load_classifier(path)
     with pytest.raises(FileNotFoundError, match=r"nowhere\.pt"):
         load_classifier(tmp_path / "nowhere.pt")
+
+
+def test_a_classifier_may_start_from_another_one_head_included(tmp_path):
+    import torch
+
+    from wsss_core.models.classifier import build_classifier, save_model
+
+    start = {"output_stride": 16, "mode": "normal"}
+    first = build_classifier("test_resnet", 3, weights=None, **start)
+    save_model(tmp_path / "first.pt", first, {"backbone": "test_resnet", "output_stride": 16, "classes": 3})
+    second = build_classifier("test_resnet", 3, weights=tmp_path / "first.pt", **start)
+    torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
+    other = build_classifier("test_resnet", 4, weights=tmp_path / "first.pt", **start)
+    assert other.head.weight.shape[0] == 4  # another number of classes: the backbone alone is taken

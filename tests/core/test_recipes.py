@@ -146,3 +146,14 @@ def test_scored_images_are_in_the_stores_of_the_training_split(recipes):
 def test_recipes_that_cannot_work_are_refused_by_name(path, value, message):
     with pytest.raises(RecipeError, match=message):
         Recipes(changed(path, value))
+
+
+def test_saliency_is_followed_through_a_chain_of_runs():
+    config = changed("runs/cheaper", {"method": "vanilla", "ordinary": None, "saliency": "cheap", "settings": {}})
+    assert Recipes(config).source("cheaper@seed5", "saliency") == "pnoc@seed5"
+
+
+@pytest.mark.parametrize("subset", ["train", "train_aug"])
+def test_the_network_is_not_scored_on_images_that_train_it(subset):
+    with pytest.raises(RecipeError, match=r"datasets\.voc\.splits"):
+        Recipes(changed("datasets/voc/splits/val", subset))
