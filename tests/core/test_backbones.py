@@ -102,7 +102,9 @@ def test_weights_load_without_the_classifier(network, tmp_path, suffix):
 
 def test_old_files_without_counters_of_batches_load(network, tmp_path):
     state = {name: value for name, value in network.state_dict().items() if "num_batches" not in name}
-    load_weights(build_backbone("test_resnet").network, saved(state, tmp_path / "old.pth"))
+    loaded = build_backbone("test_resnet").network
+    load_weights(loaded, saved(state, tmp_path / "old.pth"))
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items() if name in state)
 
 
 def test_weights_of_another_architecture_are_refused(network, tmp_path):

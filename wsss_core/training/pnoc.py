@@ -91,6 +91,7 @@ class PnocStep:
         )
 
     def state(self) -> dict:
+        """Both networks with their optimisers and scalers: what a resumed training needs."""
         return {
             "generator": self.generator,
             "optimizer": self.optimizer,
