@@ -131,8 +131,11 @@ def test_a_truncated_picture_stops_the_manifest_and_is_named(finished, tmp_path)
         "labels": "masks",
         "names": list(DEMO_CLASSES),
         "colours": None,
-        "lists": {"train": str(demo / "ImageSets/Segmentation/train.txt")},
-        "splits": {"train": "train", "scored": "train", "val": "train"},
+        "lists": {
+            "train": str(demo / "ImageSets/Segmentation/train.txt"),
+            "val": str(demo / "ImageSets/Segmentation/val.txt"),
+        },
+        "splits": {"train": "train", "scored": "train", "val": "val"},
         "classes": None,
         "settings": {},
         "runs": {},
