@@ -113,22 +113,26 @@ def through_pickles() -> Callable:
 @pytest.fixture
 def classifier_settings() -> Callable:
     """A function that makes settings of a classifier on the tiny data set; changes are given by name."""
-    from wsss_core.training.vanilla import ClassifierSettings
+    from wsss_core.training.classifier import ClassifierSettings
 
     def make(**changes) -> ClassifierSettings:
         values = {
             "backbone": TINY_BACKBONE,
             "output_stride": 16,
             "mode": "normal",
+            "frozen": "none",
             "resize": (32, 56),
             "crop": 32,
             "augmentation": "none",
+            "mixing": "none",
+            "mixing_probability": 0.5,
             "batch_size": 4,
             "accumulation": 1,
             "epochs": 2,
             "learning_rate": 0.01,
             "weight_decay": 1e-4,
             "label_smoothing": 0.1,
+            "average": None,
             "precision": "float32",
         }
         return ClassifierSettings(**values | changes)
@@ -137,23 +141,32 @@ def classifier_settings() -> Callable:
 
 
 @pytest.fixture
-def pnoc_settings() -> Callable:
-    """A function that makes P-NOC's own settings, those of the published runs; changes are given by name."""
-    from wsss_core.training.pnoc import PnocSettings
+def parts_of() -> Callable:
+    """A function that makes the parts of a method's loss, as in the published runs; changes are given by section."""
+    from wsss_core.recipes import METHODS
+    from wsss_core.training.classifier import Parts
 
-    def make(**changes) -> PnocSettings:
+    def make(method: str, **changes: dict) -> Parts:
         values = {
-            "pieces": 4,
-            "reconstruction": {"start": 0.0, "end": 4.0, "fraction": 0.5},
-            "erasing": {"start": 0.3, "end": 1.0, "fraction": 1.0},
-            "discriminator": {"start": 0.0, "end": 1.0, "fraction": 1.0},
-            "per_image_maximum": False,
-            "hard_threshold": 0.2,
-            "discriminator_every": 1,
-            "discriminator_rate": 1.0,
-            "discriminator_input": "hard",
-            "leak": True,
+            "puzzle": {"pieces": 4, "weight": {"start": 0.0, "end": 4.0, "fraction": 0.5}},
+            "erasing": {
+                "weight": {"start": 0.3, "end": 1.0, "fraction": 1.0},
+                "by_epoch": False,
+                "class_choice": "random",
+                "per_image_maximum": False,
+                "relu_first": True,
+                "masking_depth": 0,
+            },
+            "discriminator": {
+                "weight": {"start": 0.0, "end": 1.0, "fraction": 1.0},
+                "every": 1,
+                "rate": 1.0,
+                "input": "hard",
+                "hard_threshold": 0.2,
+                "leak": True,
+            },
         }
-        return PnocSettings.from_config(values | changes)
+        assert set(changes) <= set(METHODS[method])
+        return Parts.from_config({name: values[name] | changes.get(name, {}) for name in METHODS[method]})
 
     return make

@@ -114,7 +114,9 @@ def dump_cams(
         about: plain values to keep with the store (run, data set, ...).
         workers: processes that decode images; they change the speed alone.
     """
-    outputs = scaled_outputs(model, manifest, settings.scales, lambda a, b: a.relu() + b.relu(), device, workers)
+    # PSA's VGG16 takes the square root of its maps
+    activate = (lambda maps: maps.relu().sqrt()) if model.backbone.root_cam else torch.relu
+    outputs = scaled_outputs(model, manifest, settings.scales, lambda a, b: activate(a) + activate(b), device, workers)
     about = {**about, "settings": asdict(settings)}
     with whole(store) as partial, MapWriter(
         partial, manifest, stride=settings.stride, classwise=True, about=about

@@ -5,6 +5,20 @@ Plain Python without torch or numpy, because the Snakefile imports it, and every
 
 from copy import deepcopy
 
+from wsss_core.models.names import depths
+
+# What each method of training a classifier adds to the plain classifier's loss: sections of the settings.
+METHODS = {
+    "vanilla": (),
+    "puzzle": ("puzzle",),
+    "occse": ("erasing",),
+    "poc": ("puzzle", "erasing"),
+    "pnoc": ("puzzle", "erasing", "discriminator"),
+}
+
+# What a run may take from another run, and the words that mean that it has no such part.
+PARTS = {"ordinary": (), "priors": (), "saliency": ("none",), "pseudo_masks": ("ground_truth",)}
+
 
 class RecipeError(ValueError):
     """A recipe that cannot work, found before any job starts."""
@@ -41,17 +55,50 @@ class Recipes:
         return name, int(seed) if at else self.config["seeds"][0]
 
     def source(self, run: str, part: str) -> str:
-        """The run that a part (``ordinary`` or ``saliency``) of a run comes from, with the same seed."""
+        """The run that a part of a run (see ``PARTS``) comes from, with the same seed; or a word such as ``none``."""
         name, at, seed = run.partition("@seed")
-        other = self.config["runs"][name][part] or name
-        # Saliency may be handed on by several runs; an ordinary classifier is that of the very run that is named.
-        while part == "saliency" and self.config["runs"][other][part]:
+        other = self.config["runs"][name].get(part) or name
+        # Parts may be handed on by several runs; an ordinary classifier is that of the very run that is named.
+        while part != "ordinary" and other in self.config["runs"] and self.config["runs"][other].get(part):
             other = self.config["runs"][other][part]
-        return f"{other}{at}{seed}"
+        return other if other in PARTS[part] else f"{other}{at}{seed}"
 
-    def with_method(self, method: str) -> list[str]:
-        """The runs whose classifier is trained in a certain way."""
-        return [name for name, run in self.config["runs"].items() if run["method"] == method]
+    def plain(self, run: str) -> str:
+        """The run whose classifier ``weights: ordinary`` means: the ordinary one of this run or of its priors."""
+        other = self.source(run, "ordinary")
+        if other == run:
+            priors = self.source(run, "priors")
+            other = self.source(priors, "ordinary")
+        return other
+
+    def needs(self, run: str, section: str) -> bool:
+        """Whether the run's classifier is trained with this part of the loss (see ``METHODS``)."""
+        method = self.config["runs"][self.parse(run)[0]].get("method")
+        return section in METHODS.get(method, ())
+
+    def ordinary(self, dataset: str, run: str) -> str:
+        """The run whose classifier looks at the erased images of this run.
+
+        Raises:
+            RecipeError: its network is not as deep as the masks are to go.
+        """
+        other = self.source(run, "ordinary")
+        backbone = self.settings(dataset, other)["classifier"]["backbone"]
+        depth = self.settings(dataset, run)["erasing"]["masking_depth"]
+        if depth > depths(backbone):
+            raise RecipeError(
+                f"run {run} on data set {dataset}: erasing.masking_depth is {depth}, but its ordinary classifier "
+                f"{other} has the backbone {backbone} with {depths(backbone)} groups of layers"
+            )
+        return other
+
+    def classifier_sections(self, run: str) -> tuple[str, ...]:
+        """The sections of the settings on which the training of the run's classifier depends."""
+        return "classifier", *METHODS[self.config["runs"][self.parse(run)[0]]["method"]]
+
+    def with_classifier(self) -> list[str]:
+        """The runs that train a classifier of their own."""
+        return [name for name, run in self.config["runs"].items() if run.get("method")]
 
     def seeded(self, run: str) -> list[str]:
         """The same recipe with each of the config's seeds; the first keeps its plain name."""
@@ -65,18 +112,14 @@ class Recipes:
     def _check(self) -> None:
         runs = self.config["runs"]
         for name, run in runs.items():
-            for part in ("ordinary", "saliency"):
-                other = run[part]
-                if other is not None and other not in runs:
+            for part, words in PARTS.items():
+                other = run.get(part)
+                if other is not None and other not in runs and other not in words:
                     raise RecipeError(f"runs.{name}.{part} names the run {other!r}, which is not in config.yaml")
                 if other == name:
-                    raise RecipeError(f"runs.{name}.{part} names the run itself: use null for its own")
-            if run["method"] == "pnoc" and run["ordinary"] is None:
-                raise RecipeError(
-                    f"runs.{name} needs an ordinary classifier: set runs.{name}.ordinary to a vanilla run"
-                )
-            for part in ("ordinary", "saliency"):
+                    raise RecipeError(f"runs.{name}.{part} names the run itself: leave it out for its own")
                 self._check_chain(name, part)
+            self._check_run(name, run)
         for dataset, declared in self.config["datasets"].items():
             for name in declared["runs"]:
                 if name not in runs:
@@ -87,20 +130,33 @@ class Recipes:
                 self._check_settings(dataset, name)
 
     def _check_chain(self, name: str, part: str) -> None:
-        seen = [name]
-        while (other := self.config["runs"][seen[-1]][part]) is not None:
+        seen, runs = [name], self.config["runs"]
+        while (other := runs[seen[-1]].get(part)) in runs:
             if other in seen:
                 raise RecipeError(f"runs.{name}.{part} leads back to itself: {' -> '.join([*seen, other])}")
             seen.append(other)
 
+    def _check_run(self, name: str, run: dict) -> None:
+        method, runs = run.get("method"), self.config["runs"]
+        if bool(method) == bool(run.get("priors")) and run.get("pseudo_masks") != "ground_truth":
+            raise RecipeError(
+                f"runs.{name}: set either a method, to train a classifier, or priors, to take another run's"
+            )
+        if "erasing" in METHODS.get(method, ()) and not run.get("ordinary"):
+            raise RecipeError(f"runs.{name} needs an ordinary classifier: set runs.{name}.ordinary to a vanilla run")
+        if run.get("ordinary") and not runs[run["ordinary"]].get("method"):
+            raise RecipeError(
+                f"runs.{name}.ordinary is {run['ordinary']}, which trains no classifier: name the run in its priors"
+            )
+
     def _check_settings(self, dataset: str, name: str) -> None:
-        settings = self.settings(dataset, name)
+        settings, run = self.settings(dataset, name), self.config["runs"][name]
         where = f"run {name} on data set {dataset}"
-        if self.config["runs"][name]["ordinary"] is None and settings["classifier"]["weights"] == "ordinary":
+        if not run.get("ordinary") and run.get("method") and settings["classifier"]["weights"] == "ordinary":
             raise RecipeError(f"{where}: classifier.weights is 'ordinary', but the run has no ordinary classifier")
-        if self.config["runs"][name]["method"] == "pnoc":
+        if self.needs(name, "puzzle"):
             # each tile needs a whole number of cells, or the merged maps have another size than the image's
-            side = round(settings["pnoc"]["pieces"] ** 0.5) * settings["classifier"]["output_stride"]
+            side = round(settings["puzzle"]["pieces"] ** 0.5) * settings["classifier"]["output_stride"]
             if settings["classifier"]["crop"] % side:
                 raise RecipeError(
                     f"{where}: classifier.crop must be a multiple of {side}, as the image is cut into tiles"
@@ -109,10 +165,12 @@ class Recipes:
             smallest, largest = settings[stage]["resize"]
             if smallest > largest:
                 raise RecipeError(f"{where}: {stage}.resize is [{smallest}, {largest}]: smallest first")
-        for ramp in ("reconstruction", "erasing", "discriminator"):
-            values = settings["pnoc"][ramp]
-            if values["start"] > values["end"]:
-                raise RecipeError(f"{where}: pnoc.{ramp} falls from start to end; only rising weights are possible")
+        for section in METHODS["pnoc"]:
+            ramp = settings[section]["weight"]
+            if ramp["start"] > ramp["end"]:
+                raise RecipeError(
+                    f"{where}: {section}.weight falls from start to end; only rising weights are possible"
+                )
 
 
 def ordered(value):

@@ -1,4 +1,4 @@
-"""Saliency: hints from CAMs, maps of C²AM-H, binary pseudo-saliency, and PoolNet's final maps."""
+"""Saliency: hints from CAMs, maps of C²AM and C²AM-H, binary pseudo-saliency, and PoolNet's final maps."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -49,7 +49,7 @@ class _Logits(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)[2]
+        return self.model.salient_logits(x)
 
 
 def dump_saliency(
@@ -64,7 +64,7 @@ def dump_saliency(
 ) -> None:
     """Store C²AM's map of every image: scales and mirror images averaged, divided by the image's maximum.
 
-    Foreground is where the logit is positive; hints make sure of that direction.
+    Foreground is where the logit is positive, or negative if that is the direction of the network's split.
     """
     activate = {"relu": torch.relu, "sigmoid": torch.sigmoid}[settings.activation]
     outputs = scaled_outputs(
@@ -99,11 +99,10 @@ def make_saliency_masks(
 
 
 def _saliency_mask(row: Row, *, maps: CamStore, folder: Path, settings: SaliencyMaskSettings) -> None:
-    image = np.asarray(read_image(row.image))
-    salient = (full_size(maps, row.id)[1][0] > settings.threshold).astype(np.uint8)
-    # an image without any class has no object that could be salient
-    refined = np.zeros_like(salient)
-    if row.labels:
+    refined = np.zeros((row.height, row.width), np.uint8)
+    if row.labels:  # an image without any class has no object that could be salient
+        image = np.asarray(read_image(row.image))
+        salient = (full_size(maps, row.id)[1][0] > settings.threshold).astype(np.uint8)
         refined = crf_labels(image, salient, 2, settings.iterations, settings.confidence)
     write_grey(folder / f"{row.id}.png", refined * np.uint8(255))
 

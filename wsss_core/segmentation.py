@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
-from wsss_core.cams import scaled_outputs
+from wsss_core.cams import mirrored
 from wsss_core.crf import crf_probabilities
 from wsss_core.data.classes import Classes
-from wsss_core.data.images import read_image
+from wsss_core.data.images import ScaledImages, read_image
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.masks import write_mask
 from wsss_core.files import whole
@@ -23,9 +24,10 @@ from wsss_core.saliency import count_progress
 
 @dataclass(frozen=True)
 class PredictionSettings:
-    """Test-time scales (each with its mirror image), and steps of the probability CRF (0 for none)."""
+    """Test-time scales, whether each has its mirror image, and steps of the probability CRF (0 for none)."""
 
     scales: tuple[float, ...]
+    mirror: bool
     iterations: int
 
 
@@ -41,22 +43,36 @@ def predict_masks(
 ) -> None:
     """Write a mask of every image as palette PNG; labels of the images are not used.
 
-    Logits of an image and its mirror image are added (not averaged, as published), resized, averaged over scales;
-    softmax, probability CRF, argmax.
+    Logits of an image and, if any, its mirror image are added (not averaged, as published), resized, averaged over
+    scales; softmax, probability CRF, argmax. The CRF sees the image as it is stored.
     """
     with whole(folder) as partial_folder:
         partial_folder.mkdir()
-        items = _probabilities(model, manifest, settings.scales, device)
+        items = _probabilities(model, manifest, settings, device)
         task = partial(_predict, folder=partial_folder, classes=classes, iterations=settings.iterations)
         count_progress(in_processes(task, items, workers), len(manifest))
 
 
-def _probabilities(model, manifest: Manifest, scales, device) -> Iterator[tuple[Row, np.ndarray]]:
-    for row, outputs in scaled_outputs(model, manifest, scales, torch.add, device, workers=0):
+@torch.inference_mode()
+def _probabilities(
+    model: nn.Module, manifest: Manifest, settings: PredictionSettings, device: torch.device
+) -> Iterator[tuple[Row, np.ndarray]]:
+    """Yield each image's row and its class probabilities (K, H, W) before the CRF."""
+    model.to(device, memory_format=torch.channels_last).eval()
+    images = ScaledImages(manifest, settings.scales)
+    for index, views in DataLoader(images, batch_size=None, pin_memory=device.type == "cuda"):
+        row = manifest.rows[index]
         size = row.height, row.width
+        outputs = [_logits(model, view.to(device, non_blocking=True), settings.mirror) for view in views]
         resized = [F.interpolate(o[None], size, mode="bilinear", align_corners=False)[0] for o in outputs]
-        mean = torch.stack(resized).mean(0)
-        yield row, mean.softmax(0).cpu().numpy()
+        yield row, torch.stack(resized).mean(0).softmax(0).cpu().numpy()
+
+
+def _logits(model: nn.Module, image: Tensor, mirror: bool) -> Tensor:
+    """Logits (K, h, w) of an image (3, H, W), to which those of its mirror image may be added."""
+    if mirror:
+        return torch.add(*mirrored(model, image)).float()
+    return model(image[None].contiguous(memory_format=torch.channels_last))[0].float()
 
 
 def _predict(item: tuple[Row, np.ndarray], *, folder: Path, classes: Classes, iterations: int) -> None:

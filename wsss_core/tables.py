@@ -3,6 +3,7 @@
 ``python -m wsss_core.tables FILE ...`` prints the scores of result files as a Markdown table.
 """
 
+import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def score_table(results: Sequence[dict]) -> str:
         )
         for r in results
     ]
-    return _markdown(("run", "stage", "scored on", "mIoU", "threshold"), rows)
+    return markdown(("run", "stage", "scored on", "mIoU", "threshold"), rows)
 
 
 def mean_over_seeds(*, results: Sequence[Path], output: Path, table: Path, revision: int) -> None:
@@ -66,7 +67,7 @@ def mean_over_seeds(*, results: Sequence[Path], output: Path, table: Path, revis
     ]
     head = ("stage", "scored on", "mean mIoU", "standard deviation", *(f"seed {seed}" for seed in stages["seeds"]))
     with whole(table) as partial:
-        partial.write_text(f"# {stages['dataset']} {stages['run']}\n\n{_markdown(head, rows)}\n", encoding="utf-8")
+        partial.write_text(f"# {stages['dataset']} {stages['run']}\n\n{markdown(head, rows)}\n", encoding="utf-8")
     with whole(output) as partial:
         partial.write_text(json.dumps({**stages, "revision": revision}, indent=2) + "\n", encoding="utf-8")
 
@@ -97,11 +98,32 @@ def over_seeds(results: Sequence[dict]) -> dict:
     return {"dataset": dataset, "run": run, "seeds": seeds, "stages": stages}
 
 
+def read_curve(path: str | Path) -> list[dict[str, float]]:
+    """The threshold curve of a result file: threshold, and in per cent miou, false_positives, false_negatives.
+
+    The rates are shares of the union, means over the foreground classes; see ``metrics.false_rates``.
+    """
+    points = read_result(path).get("curve")
+    if not points:
+        raise ResultError(f"{path} has no threshold curve: run its rule again")
+    return [{key: value if key == "threshold" else 100 * value for key, value in point.items()} for point in points]
+
+
+def write_curves(path: str | Path, curves: dict[str, list[dict[str, float]]]) -> None:
+    """Write the points of named curves as CSV."""
+    with whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        keys = ("threshold", "miou", "false_positives", "false_negatives")
+        writer.writerow(("run", *keys))
+        writer.writerows((name, *(round(point[key], 4) for key in keys)) for name, of in curves.items() for point in of)
+
+
 def _percent(score: float | None) -> str:
     return "" if score is None else f"{100 * score:.2f} %"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in (head, *rows)]
     lines.insert(1, ["-" * width for width in widths])

@@ -1,10 +1,38 @@
-"""Backbones: their strides and dilations, and weights that fit or are refused by name."""
+"""Backbones: their strides and dilations, weights that fit or are refused by name, frozen parts and masks."""
+
+from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from wsss_core.models.backbones import BACKBONES, build_backbone, fetch_pretrained, load_weights, read_state
+from wsss_core.models import names
+from wsss_core.models.backbones import (
+    BACKBONES,
+    build_backbone,
+    fetch_pretrained,
+    freeze,
+    load_weights,
+    masked,
+    read_state,
+)
+from wsss_core.models.classifier import Classifier
+from wsss_core.training.optim import parameter_groups
+
+
+@cache
+def without_memory(name: str, stride: int | None = None):
+    """A backbone on the meta device: shapes and counts, but no numbers."""
+    with torch.device("meta"):
+        return build_backbone(name, output_stride=stride).eval()
+
+
+def dilations(blocks) -> list[int]:
+    """Of the 3x3 convolution of each block of a ResNet or ResNeSt."""
+    convs = [getattr(block.conv2, "conv", block.conv2) for block in blocks]
+    assert all(conv.padding == conv.dilation and conv.kernel_size == (3, 3) for conv in convs)
+    return [conv.dilation[0] for conv in convs]
 
 
 def sizes(backbone, side: int = 64) -> list[int]:
@@ -31,27 +59,119 @@ def test_odd_sizes_are_rounded_up():
     assert [tuple(m.shape[2:]) for m in maps] == [(23, 25), (12, 13), (6, 7), (3, 4), (3, 4)]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_the_papers_networks_have_the_papers_channels(name):
-    with torch.device("meta"):
-        backbone = build_backbone(name)
-    stem = 64 if name.startswith("resnet") else 128
-    assert backbone.channels == (stem, 256, 512, 1024, 2048)
-    assert backbone.strides == (2, 4, 8, 16, 16)
+RESNET = (256, 512, 1024, 2048)
+TABLE = {  # channels and strides of the five maps
+    "resnet50": ((64, *RESNET), (2, 4, 8, 16, 16)),
+    "resnet101": ((64, *RESNET), (2, 4, 8, 16, 16)),
+    "resnet152": ((64, *RESNET), (2, 4, 8, 16, 16)),
+    "resnest50": ((64, *RESNET), (2, 4, 8, 16, 16)),
+    "resnest101": ((128, *RESNET), (2, 4, 8, 16, 16)),
+    "resnest200": ((128, *RESNET), (2, 4, 8, 16, 16)),
+    "resnest269": ((128, *RESNET), (2, 4, 8, 16, 16)),
+    "resnet38d": ((128, 256, 512, 1024, 4096), (2, 4, 8, 8, 8)),
+    "vgg16": ((128, 256, 512, 512, 1024), (2, 4, 8, 8, 8)),
+}
 
 
-def test_a_dilated_stage_starts_with_half_its_dilation():
+def test_every_backbone_is_in_the_table():
+    assert set(TABLE) == set(BACKBONES)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_papers_networks_have_the_papers_channels_and_strides(name):
+    backbone = without_memory(name)
+    channels, strides = TABLE[name]
+    assert (backbone.channels, backbone.strides) == (channels, strides)
+    shapes = [tuple(m.shape[1:]) for m in backbone(torch.empty(1, 3, 64, 64, device="meta"))]
+    assert shapes == [(c, 64 // s, 64 // s) for c, s in zip(channels, strides, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts", "millions"),
+    [
+        # with a head of 20 classes; as published with P-NOC
+        ("resnet50", [106, 53, 1, 0], 23.55),
+        ("resnet101", [208, 104, 1, 0], 42.54),
+        ("resnest101", [311, 205, 1, 0], 46.27),
+        ("resnest269", [815, 541, 1, 0], 108.92),
+        # 60.19 M (torchvision), 27.48 and 70.20 M (ResNeSt's authors) less 2.049 of 1000 classes, plus 0.041
+        ("resnet152", [310, 155, 1, 0], 58.18),
+        ("resnest50", [158, 103, 1, 0], 25.47),
+        ("resnest200", [608, 403, 1, 0], 68.19),
+        # a trunk of 105.07 M: 43 convolutions, 37 BatchNorms; 15 convolutions with offsets
+        ("resnet38d", [80, 37, 1, 0], 105.07 + 0.08),
+        ("vgg16", [15, 15, 1, 0], 20.50),
+    ],
+)
+def test_classifiers_have_the_published_groups_and_sizes(name, counts, millions):
     with torch.device("meta"):
-        network = build_backbone("resnet50", output_stride=16).network
-    assert [block.conv2.dilation[0] for block in network.layer4] == [1, 2, 2]
+        net = Classifier(without_memory(name), 20)
+    groups = parameter_groups(net, net.scratch, 0.1, 1e-4)
+    assert [len(group["params"]) for group in groups] == counts
+    assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.006)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet101", "resnet152"])
+def test_every_dilated_stage_of_a_resnet_starts_without_dilation(name):
+    network = without_memory(name).network
+    assert set(dilations(network.layer3)) == {1}
+    assert dilations(network.layer4) == [1, 2, 2]
     assert network.layer4[0].conv2.stride == (1, 1)
+    dense = without_memory(name, 8).network
+    assert dilations(dense.layer3) == [1] + [2] * (len(dense.layer3) - 1)
+    assert dilations(dense.layer4) == [1, 4, 4]
+    assert dense.layer4[0].conv2.stride == dense.layer3[0].conv2.stride == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["resnest50", "resnest101", "resnest200", "resnest269"])
+def test_every_dilated_stage_of_a_resnest_starts_with_half_its_dilation(name):
+    network = without_memory(name).network
+    assert set(dilations(network.layer3)) == {1}
+    assert dilations(network.layer4) == [1] + [2] * (len(network.layer4) - 1)
+
+
+@pytest.mark.parametrize("name", ["resnest50", "resnest101"])
+def test_the_half_of_a_dilation_of_four_is_two(name):
+    network = without_memory(name, 8).network
+    assert dilations(network.layer3) == [1] + [2] * (len(network.layer3) - 1)
+    assert dilations(network.layer4) == [2, 4, 4]
+
+
+def test_dilations_that_differ_from_timm_s_compute_what_they_should():
+    torch.manual_seed(0)
+    block = build_backbone("resnet50", output_stride=8).eval().network.layer4[0]
+    x = torch.rand(1, 1024, 9, 9)
+    out = F.relu(block.bn1(block.conv1(x)))
+    out = F.relu(block.bn2(F.conv2d(out, block.conv2.weight, padding=1)))
+    expected = F.relu(block.bn3(block.conv3(out)) + block.downsample(x))
+    torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize("name", ["resnet38d", "vgg16"])
+def test_networks_of_one_stride_refuse_another_with_the_setting_that_helps(name):
+    assert without_memory(name, 8).strides[-1] == 8
+    with pytest.raises(ValueError, match=rf"{name} has output stride 8, not 16; set `output_stride: 8`"):
+        build_backbone(name, output_stride=16)
+
+
+def test_dropouts_are_a_setting_of_the_networks_that_have_them():
+    with torch.device("meta"):
+        chosen = build_backbone("resnet38d", dropouts=(0.2, 0.1)).network
+    assert [chosen.b6[0].dropout.p, chosen.b7[0].dropout.p] == [0.2, 0.1]
+    default = without_memory("resnet38d").network
+    assert [default.b6[0].dropout.p, default.b7[0].dropout.p] == [0.3, 0.5]
+    with pytest.raises(ValueError, match="test_resnet takes no dropouts, only resnet38d and vgg16 do"):
+        build_backbone("test_resnet", dropouts=(0.2, 0.2))
+
+
+def test_vgg16_alone_has_cams_under_a_root():
+    assert [name for name in BACKBONES if without_memory(name).root_cam] == ["vgg16"]
 
 
 @pytest.mark.parametrize(("stride", "pooled"), [(8, [2, 1, 1]), (16, [2, 2, 1]), (32, [2, 2, 2])])
 def test_resnests_keep_their_average_pools_where_dilation_replaces_a_stride(stride, pooled):
     """The authors' code keeps the pool of the main path with stride 1, and leaves the shortcut unpooled."""
-    with torch.device("meta"):
-        network = build_backbone("resnest101", output_stride=stride).network
+    network = without_memory("resnest101", stride).network
     firsts = [stage[0] for stage in (network.layer2, network.layer3, network.layer4)]
     assert [(block.avd_last.kernel_size, block.avd_last.stride) for block in firsts] == [(3, s) for s in pooled]
     assert [isinstance(block.downsample[0], nn.Identity) for block in firsts] == [s == 1 for s in pooled]
@@ -165,9 +285,122 @@ def test_fetched_weights_are_kept_as_a_state_dict(tmp_path, monkeypatch, network
     assert read_state(tmp_path / "weights.pt").keys() == network.state_dict().keys()
 
 
-def test_weights_that_nobody_publishes_under_timm_are_refused_with_the_place_for_a_file(tmp_path):
-    from wsss_core.models.backbones import fetch_pretrained
-
-    with pytest.raises(ValueError, match=r"resnet50_caffe\.pth .* put the file at .*weights\.pt"):
-        fetch_pretrained("resnet50_caffe", tmp_path / "weights.pt")
+@pytest.mark.parametrize(("name", "file"), [("resnet50_caffe", "resnet50_caffe.pth"), ("vgg16_caffe", "vgg16-20M.pth")])
+def test_weights_that_nobody_publishes_under_timm_are_refused_with_the_place_for_a_file(tmp_path, name, file):
+    with pytest.raises(ValueError, match=rf"weights of {name} .* get {file}.* put the file at .*weights\.pt, or set"):
+        fetch_pretrained(name, tmp_path / "weights.pt")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_weights_of_resnet38d_are_to_be_named_by_their_path(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"get ilsvrc-cls_rna-a1_\S+\.params, .* at github\.com/\S+; then set `weights`"
+    ):
+        fetch_pretrained("resnet38d", tmp_path / "weights.pt")
+
+
+def test_an_unknown_network_is_not_fetched(tmp_path):
+    with pytest.raises(ValueError, match=r"weights of resnet5 cannot be fetched: put a file at .*weights\.pt, or set"):
+        fetch_pretrained("resnet5", tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("resnet50", "resnet50.tv_in1k"), ("resnest50", "resnest50d"), ("vgg16", "vgg16.tv_in1k")]
+)
+def test_the_papers_networks_start_from_the_papers_weights(tmp_path, monkeypatch, network, name, published):
+    asked = []
+    monkeypatch.setattr(
+        "wsss_core.models.backbones.timm.create_model", lambda *args, **kwargs: asked.append(args) or network
+    )
+    fetch_pretrained(name, tmp_path / "weights.pt")
+    assert asked == [(published,)]
+
+
+# --- frozen parts --------------------------------------------------------------------------------------------------
+
+STEMS = {"resnet50": ("conv1", "bn1"), "resnet38d": ("conv1a", "b2"), "vgg16": ("conv1", "conv2")}
+LAST = {"resnet50": ("layer4",), "resnet38d": ("b6", "b7"), "vgg16": ("fc6", "fc7")}
+
+
+@pytest.mark.parametrize("part", ["none", "stem", "all_but_last", "backbone"])
+@pytest.mark.parametrize("name", STEMS)
+def test_a_frozen_part_is_not_trained_and_in_eval_mode(name, part):
+    with torch.device("meta"):
+        backbone = build_backbone(name).train()
+    freeze(backbone, part)
+    own = {child for child, module in backbone.network.named_children() if list(module.parameters())}
+    expected = {"none": set(), "stem": set(STEMS[name]), "all_but_last": own - set(LAST[name]), "backbone": own}[part]
+    for child in own:
+        module = backbone.network.get_submodule(child)
+        assert {p.requires_grad for p in module.parameters()} == {child not in expected}, child
+        layers = [layer for layer in module.modules() if not list(layer.children())]
+        assert {layer.training for layer in layers} == {child not in expected}, child
+
+
+def test_an_unknown_part_is_refused():
+    with pytest.raises(ValueError, match="frozen must be one of none, stem, all_but_last, backbone, not 'head'"):
+        freeze(build_backbone("test_resnet"), "head")
+
+
+# --- masks ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnest101", "resnet38d", "vgg16", "mobilenetv2_100"])
+def test_the_names_know_how_many_groups_there_are(name):
+    assert names.depths(name) == len(without_memory(name).groups)
+
+
+GROUPS = {
+    "resnet38d": [(64, 64), (128, 32), (256, 16), (512, 8), (1024, 8), (2048, 8), (4096, 8)],
+    "vgg16": [(64, 64), (128, 32), (256, 16), (512, 8), (512, 8), (1024, 8), (1024, 8)],
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_groups_give_the_tensors_of_the_published_depths(name):
+    backbone, shapes = without_memory(name), []
+    hooks = [g.register_forward_hook(lambda _, __, out: shapes.append(out.shape[1:])) for g in backbone.groups]
+    backbone(torch.empty(1, 3, 64, 64, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    assert [tuple(shape) for shape in shapes] == [(channels, side, side) for channels, side in GROUPS[name]]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5])
+def test_a_mask_multiplies_the_map_of_its_depth_alone_and_what_follows_from_it(depth):
+    torch.manual_seed(0)
+    backbone = build_backbone("test_resnet").eval()
+    x, mask = torch.randn(2, 3, 32, 32), torch.rand(2, 1, 7, 9)
+    with torch.no_grad():
+        plain = backbone(x)
+        with masked(backbone, depth, mask):
+            erased = backbone(x)
+        resized = F.interpolate(mask, erased[depth - 1].shape[-2:], mode="bilinear", align_corners=False)
+        assert all(torch.equal(a, b) for a, b in zip(plain[: depth - 1], erased, strict=False))
+        torch.testing.assert_close(erased[depth - 1], plain[depth - 1] * resized)
+        assert not any(torch.equal(a, b) for a, b in zip(plain[depth - 1 :], erased[depth - 1 :], strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(plain, backbone(x), strict=True))  # the mask is gone
+
+
+def test_a_mask_is_taken_off_after_an_error_too():
+    backbone = build_backbone("test_resnet").eval()
+    x = torch.randn(1, 3, 32, 32)
+    before = backbone(x)[-1]
+    with pytest.raises(KeyError), masked(backbone, 2, torch.zeros(1, 1, 4, 4)):
+        raise KeyError
+    assert torch.equal(backbone(x)[-1], before)
+
+
+def test_gradients_reach_the_mask():
+    backbone = build_backbone("test_resnet").eval()
+    mask = torch.ones(1, 1, 4, 4, requires_grad=True)
+    with masked(backbone, 3, mask):
+        backbone(torch.randn(1, 3, 32, 32))[-1].sum().backward()
+    assert mask.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("depth", [0, 6])
+def test_a_depth_outside_the_network_is_refused_with_the_number_of_groups(depth):
+    backbone = build_backbone("test_resnet")
+    with pytest.raises(ValueError, match=rf"depth {depth}: .* has 5 groups"), masked(backbone, depth, torch.ones(1)):
+        pass

@@ -56,6 +56,16 @@ def test_unequal_strides_are_refused_with_the_way_out():
         C2AM(FakeBackbone(strides=(2, 4, 8, 16, 32)))
 
 
+def test_salient_logits_point_to_the_foreground_in_either_direction():
+    torch.manual_seed(0)
+    backbone, x = FakeBackbone(), torch.randn(2, 3, 32, 32)
+    ahead, back = C2AM(backbone).eval(), C2AM(backbone, direction=-1).eval()
+    back.load_state_dict(ahead.state_dict())
+    torch.testing.assert_close(ahead.salient_logits(x), ahead(x)[2])
+    torch.testing.assert_close(back.salient_logits(x), -ahead(x)[2])
+    assert ahead.salient_logits(x).abs().min() > 0
+
+
 def test_vectors_are_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         foreground, background, _ = C2AM(FakeBackbone())(torch.randn(2, 3, 32, 32))

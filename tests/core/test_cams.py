@@ -24,6 +24,8 @@ class FakeModel(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(2)
+        self.backbone = nn.Identity()
+        self.backbone.root_cam = False
         self.net = nn.Sequential(
             nn.Conv2d(3, 3, kernel_size=5, stride=16, padding=2), nn.BatchNorm2d(3), nn.Dropout(0.5)
         )

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wsss_core.models.backbones import build_backbone
-from wsss_core.models.classifier import Classifier, load_classifier, logits, read_model, save_model
+from wsss_core.models.classifier import Classifier, build_classifier, load_classifier, logits, read_model, save_model
 from wsss_core.training.optim import parameter_groups
 
 RECIPE = {"backbone": "test_resnet", "output_stride": 8, "classes": 4}
@@ -69,6 +69,47 @@ def test_an_unknown_mode_is_refused(model):
         Classifier(model.backbone, 4, mode="frozen")
 
 
+@pytest.mark.parametrize("mode", ["normal", "fix"])
+def test_a_frozen_stem_stays_as_it_is_in_training(mode):
+    torch.manual_seed(0)
+    net = Classifier(build_backbone("test_resnet"), 4, mode=mode, frozen="stem").eval().train()
+    network = net.backbone.network
+    torch.nn.init.ones_(network.layer1[0].bn2.weight)  # timm starts it at 0, which would stop the gradient
+    assert net.training
+    assert not any(layer.training for layer in [*network.conv1, network.bn1])
+    assert network.layer1[0].conv1.training
+    before = statistics(net)
+    net(torch.randn(4, 3, 32, 32)).sum().backward()
+    stem = [p for part in (network.conv1, network.bn1) for p in part.parameters()]
+    assert all(p.grad is None for p in stem)
+    assert network.layer1[0].conv1.weight.grad.abs().sum() > 0
+    stays = {name for name, value in net.named_buffers() if torch.equal(value, before[name])}
+    held = {name for name in before if name.startswith("backbone.network.bn1.") or ".conv1.1." in name}
+    assert held <= stays
+    assert (stays == set(before)) == (mode == "fix")
+
+
+def test_frozen_parameters_are_in_no_group_of_the_optimiser():
+    def trained(frozen):
+        net = Classifier(build_backbone("test_resnet"), 4, frozen=frozen)
+        return [len(group["params"]) for group in parameter_groups(net, net.scratch, 0.1, 0)]
+
+    assert trained("backbone") == [0, 0, 1, 0]
+    assert trained("none")[0] > trained("stem")[0] > trained("all_but_last")[0] > 0
+
+
+def test_an_unknown_frozen_part_is_refused():
+    with pytest.raises(ValueError, match="frozen must be one of none, stem, all_but_last, backbone, not 'top'"):
+        Classifier(build_backbone("test_resnet"), 4, frozen="top")
+
+
+def test_the_builder_hands_on_what_is_frozen():
+    start = {"output_stride": 16, "mode": "normal", "weights": None}
+    assert build_classifier("test_resnet", 3, frozen="all_but_last", **start).frozen == "all_but_last"
+    with pytest.raises(ValueError, match="test_resnet takes no dropouts"):
+        build_classifier("test_resnet", 3, dropouts=(0.2, 0.2), **start)
+
+
 # --- checkpoints ---------------------------------------------------------------------------------------------------
 
 
@@ -107,10 +148,6 @@ def test_a_damaged_checkpoint_is_named(model, tmp_path):
 
 
 def test_a_classifier_may_start_from_another_one_head_included(tmp_path):
-    import torch
-
-    from wsss_core.models.classifier import build_classifier, save_model
-
     start = {"output_stride": 16, "mode": "normal"}
     first = build_classifier("test_resnet", 3, weights=None, **start)
     save_model(tmp_path / "first.pt", first, {"backbone": "test_resnet", "output_stride": 16, "classes": 3})

@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from wsss_core.models.backbones import build_backbone
+from wsss_core.models.classifier import save_model
 from wsss_core.models.deeplab import DeepLabV3Plus
+from wsss_core.training.deeplab import load_deeplab
 from wsss_core.training.losses import saliency_loss, segmentation_loss
 from wsss_core.training.optim import parameter_groups
 
@@ -73,6 +75,15 @@ def test_wrong_settings_are_refused_with_the_way_out():
         DeepLabV3Plus(FakeBackbone(), classes=3, norm="layer")
     with pytest.raises(ValueError, match="width 30: use a multiple of 4"):
         DeepLabV3Plus(FakeBackbone(), classes=3, width=30)
+
+
+@pytest.mark.parametrize("named", [{}, {"network": "v3plus"}])
+def test_checkpoints_load_whether_they_name_the_network_or_not(named, tmp_path):
+    net = DeepLabV3Plus(build_backbone("test_resnet"), classes=3, width=8)
+    recipe = named | {"backbone": "test_resnet", "output_stride": 16, "norm": "group", "width": 8, "classes": 3}
+    save_model(tmp_path / "deeplab.pt", net, recipe)
+    x = torch.randn(1, 3, 33, 47)
+    torch.testing.assert_close(load_deeplab(tmp_path / "deeplab.pt").eval()(x), net.eval()(x))
 
 
 def test_segmentation_loss_is_the_smoothed_mean_over_valid_pixels():

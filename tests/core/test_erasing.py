@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wsss_core.training.erasing import choose_classes, hard_erase, soft_erase, without
+from wsss_core.training.erasing import hard_erase, soft_erase, soft_keep, without
 
 # two images, two classes, maps of the images' own size, so that nothing is interpolated
 MAPS = torch.tensor(
@@ -75,11 +75,33 @@ def test_maps_without_activation_erase_nothing():
     assert torch.equal(hard_erase(IMAGES, maps, CHOSEN), IMAGES)
 
 
-def test_the_relu_comes_before_the_resize():
+@pytest.mark.parametrize(
+    ("relu_first", "mask"),
+    [
+        (True, [0.0, 1.0, 3.0, 4.0]),  # bilinear between 0 and 4
+        (False, [0.0, 0.0, 1.0, 4.0]),  # bilinear between -8 and 4, which is -8, -5, 1, 4; OC-CSE's own way
+    ],
+)
+def test_the_relu_comes_before_the_resize_or_after_it(relu_first, mask):
     maps = torch.tensor([[[[-8.0, 4.0]]]])  # 1 x 2, resized to 1 x 4
-    images = torch.ones(1, 3, 1, 4)
-    mask = torch.tensor([0.0, 1.0, 3.0, 4.0]) / (4 + 1e-5)  # bilinear between 0 and 4, not between -8 and 4
-    torch.testing.assert_close(soft_erase(images, maps, torch.tensor([0]))[0, 0, 0], 1 - mask)
+    keep = soft_keep(torch.ones(1, 3, 1, 4), maps, torch.tensor([0]), relu_first=relu_first)
+    torch.testing.assert_close(keep, 1 - torch.tensor([[[mask]]]) / (4 + 1e-5))
+
+
+def test_published_erasing_has_the_relu_first():
+    maps = torch.tensor([[[[-8.0, 4.0]]]])
+    kept = 1 - torch.tensor([0.0, 1.0, 3.0, 4.0]) / (4 + 1e-5)
+    torch.testing.assert_close(soft_erase(torch.ones(1, 3, 1, 4), maps, torch.tensor([0]))[0, 0, 0], kept)
+    hard = hard_erase(torch.ones(1, 3, 1, 4), maps, torch.tensor([0]), threshold=0.2)
+    assert hard[0, 0, 0].tolist() == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_soft_erasing_multiplies_by_what_is_kept(per_image):
+    keep = soft_keep(IMAGES, MAPS, CHOSEN, per_image)
+    assert keep.shape == (2, 1, 2, 2)
+    assert ((keep > 0) & (keep <= 1)).all()
+    torch.testing.assert_close(soft_erase(IMAGES, MAPS, CHOSEN, per_image), IMAGES * keep)
 
 
 def test_each_image_needs_its_class():
@@ -87,21 +109,9 @@ def test_each_image_needs_its_class():
         soft_erase(IMAGES, MAPS, torch.tensor([0]))
 
 
-def test_only_present_classes_are_chosen_and_all_of_them():
-    labels = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]).repeat(200, 1)
-    chosen = choose_classes(labels, torch.Generator().manual_seed(0))
-    assert (labels.gather(1, chosen[:, None]) == 1).all()
-    assert 70 < (chosen[::2] == 1).sum() < 130  # of 200: both are as likely
-    assert torch.equal(chosen, choose_classes(labels, torch.Generator().manual_seed(0)))
-
-
-def test_an_image_without_label_is_refused():
-    with pytest.raises(ValueError, match="no label that could be erased"):
-        choose_classes(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.Generator())
-
-
-def test_without_takes_out_the_chosen_class_alone():
-    labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    rest = without(labels, torch.tensor([1, 2]))
-    assert torch.equal(rest, torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]))
-    assert labels.sum() == 3
+def test_without_takes_out_the_chosen_class_alone_and_all_of_it():
+    labels = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.25, 0.0, 0.75]])  # the last one of a mixed image
+    before = labels.clone()
+    rest = without(labels, torch.tensor([1, 2, 2]))
+    assert torch.equal(rest, torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.25, 0.0, 0.0]]))
+    assert torch.equal(labels, before)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from wsss_core.data import DataError, Manifest, Row
-from wsss_core.data.images import HintedCrops, LabelledCrops, MaskedCrops, ScaledImages, read_image
+from wsss_core.data.images import LabelledCrops, MaskedCrops, ScaledImages, read_image
 from wsss_core.data.transforms import MEAN, STD
 
 
@@ -78,33 +78,6 @@ def test_the_same_generator_gives_the_same_sample(tiny):
     first, again, other = (samples.sample(2, np.random.default_rng(seed))["image"] for seed in (8, 8, 9))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-
-
-def test_hints_follow_their_images(gradient):
-    """The hint is the red channel: after squashing, crop and mirror both still agree."""
-
-    def hint(row: Row) -> np.ndarray:
-        return np.asarray(Image.open(row.image), np.float32)[..., 0] / 255
-
-    samples, starts = HintedCrops(gradient, hint, size=40), set()
-    for seed in range(8):
-        sample = samples.sample(0, np.random.default_rng(seed))
-        assert sample["image"].shape == (3, 40, 40)
-        assert sample["hint"].shape == (1, 40, 40)
-        red = colours(sample["image"])[..., 0]
-        np.testing.assert_allclose(sample["hint"][0], red, atol=0.6 / 255)
-        starts.add(red[0, 0] > red[0, -1])
-    assert starts == {True, False}
-
-
-def test_hinted_crops_squash_to_one_and_fifteen_hundredths_of_the_crop(gradient, monkeypatch):
-    seen = []
-    original = Image.Image.resize
-    monkeypatch.setattr(
-        Image.Image, "resize", lambda self, size, *a: seen.append((size, *a)) or original(self, size, *a)
-    )
-    HintedCrops(gradient, lambda row: np.zeros((30, 50), np.float32), size=448).sample(0, np.random.default_rng(0))
-    assert seen == [((515, 515), Image.Resampling.BILINEAR)] * 2
 
 
 def test_scaled_images_have_rounded_sizes_and_keep_the_original(gradient):

@@ -1,5 +1,6 @@
 """What every training shares: resuming, history, refusals."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,10 @@ from torch.utils.data import Dataset
 
 from wsss_core.data import Manifest
 from wsss_core.data.loading import EpochLoader
+from wsss_core.training import classifier
+from wsss_core.training.classifier import Parts, train_classifier
 from wsss_core.training.loop import Precision, finish, fit
 from wsss_core.training.optim import PolySGD, parameter_groups
-from wsss_core.training.pnoc import train_pnoc
-from wsss_core.training.vanilla import train_vanilla
 
 CPU = torch.device("cpu")
 EPOCHS = 3
@@ -40,6 +41,7 @@ class Training:
         self.optimizer = PolySGD(groups, updates=EPOCHS * len(self.loader) // 2, momentum=0.5)
         self.scaler = Precision("float32", CPU).scaler()
         self.steps: list[int] = []
+        self.epochs_over: list[int] = []
         self.dies_at: int | None = None
 
     def __call__(self, batch, step):
@@ -62,6 +64,7 @@ class Training:
             output=output,
             digest=digest,
             lr=lambda: self.optimizer.lr,
+            after_epoch=self.epochs_over.append,
         )
         return {name: value.clone() for name, value in self.net.state_dict().items()}
 
@@ -131,6 +134,27 @@ def test_the_history_has_a_row_an_epoch_also_after_a_resume(tmp_path):
     assert list((tmp_path / "net.tensorboard").glob("events*"))
 
 
+def test_what_follows_an_epoch_is_done_once_for_each_also_after_a_resume(tmp_path):
+    output = tmp_path / "net.pt"
+    killed, resumed = Training(), Training()
+    killed.killed(output, 12)
+    assert killed.epochs_over == [1, 2]
+    resumed.fit(output)
+    assert resumed.epochs_over == [3]
+
+
+def test_an_epoch_is_not_over_before_what_follows_it(tmp_path):
+    """What follows may write files: killed there, the epoch is done again."""
+    output = tmp_path / "net.pt"
+    killed = Training()
+    killed.epochs_over = None  # its append fails
+    with pytest.raises(AttributeError):
+        killed.fit(output)
+    resumed = Training()
+    resumed.fit(output)
+    assert resumed.epochs_over == [1, 2, 3]
+
+
 def test_a_loss_part_is_averaged_over_the_steps_that_have_it(tmp_path):
     Training().fit(tmp_path / "net.pt", epochs=2)
     history = pd.read_csv(tmp_path / "net.history.csv")
@@ -170,44 +194,110 @@ def test_mixed_precision_is_for_gpus_alone():
 # --- the trainings themselves --------------------------------------------------------------------------------------
 
 
-def test_a_killed_p_noc_resumes_with_both_networks(tiny, tmp_path, classifier_settings, pnoc_settings, monkeypatch):
-    """Three batches an epoch and an accumulation of two: gradients of both networks wait while the job is dead."""
-    settings = classifier_settings(batch_size=2, accumulation=2, epochs=2, augmentation="randaug")
-    common = {"manifest": Manifest.of(tiny.manifest.rows[:6]), "classes": 3, "weights": None, "seed": 3, "device": CPU}
-    ordinary = tmp_path / "oc.pt"
-    torch.manual_seed(0)
-    train_vanilla(settings=classifier_settings(epochs=1), output=ordinary, **common)
+class TinyTraining:
+    """A classifier on six images of the tiny data set, in three epochs of three batches, with an accumulation of two.
 
-    def train(output: Path):
+    So gradients wait for their update where an epoch ends.
+    """
+
+    def __init__(self, tiny, folder: Path, settings, parts: Parts):
+        self.folder, self.settings, self.parts = folder, settings, parts
+        self.common = {"manifest": Manifest.of(tiny.manifest.rows[:6]), "classes": 3, "seed": 3, "device": CPU}
+        self.ordinary = folder / "oc.pt"
+        self("oc", parts=Parts(), ordinary=None, weights=None)
+
+    def __call__(self, name: str = "killed", **changes) -> list[dict[str, torch.Tensor]]:
+        """States of the network at the end, after the first epoch and in the middle."""
         torch.manual_seed(1)
-        train_pnoc(settings=settings, pnoc=pnoc_settings(), ordinary=ordinary, output=output,
-                   **common)  # fmt: skip
-        return torch.load(output, weights_only=True)["state"]
+        output, epochs = self.folder / f"{name}.pt", self.folder / f"{name}.epochs"
+        own = {"parts": self.parts, "ordinary": self.ordinary, "weights": self.ordinary} | changes
+        train_classifier(settings=self.settings, output=output, epochs=epochs, **self.common, **own)
+        files = (output, epochs / "first.pt", epochs / "middle.pt")
+        return [torch.load(file, weights_only=True)["state"] for file in files]
 
-    expected = train(tmp_path / "at_once.pt")
-    saved = EpochLoader.epoch
+    def left_behind(self, name: str = "killed") -> list[str]:
+        return sorted(p.name for p in self.folder.iterdir() if p.name.startswith(name))
+
+
+WHOLE = ["killed.epochs", "killed.history.csv", "killed.pt", "killed.tensorboard"]
+
+
+@pytest.fixture
+def make_training(tiny, tmp_path, classifier_settings, parts_of):
+    def make(method: str, class_choice: str = "random", **changes) -> TinyTraining:
+        settings = classifier_settings(batch_size=2, accumulation=2, epochs=3, augmentation="randaug", **changes)
+        return TinyTraining(tiny, tmp_path, settings, parts_of(method, erasing={"class_choice": class_choice}))
+
+    return make
+
+
+AVERAGE = {"decay": 0.9, "every": 1, "warmup_epochs": 1}
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "dies_in"),
+    [
+        ("pnoc", {"class_choice": "focal", "average": AVERAGE}, 1),
+        ("pnoc", {"class_choice": "focal", "average": AVERAGE}, 2),
+        ("occse", {"class_choice": "balanced", "mixing": "cutmix"}, 1),
+    ],
+    ids=["P-NOC, before the middle", "P-NOC, after the middle", "OC-CSE"],
+)
+def test_a_killed_training_resumes_with_all_that_learns(make_training, monkeypatch, method, changes, dies_in):
+    train, epoch_of = make_training(method, **changes), EpochLoader.epoch
+    expected = train("at_once")
 
     def dying(loader, epoch):
-        if epoch == 1:
+        if epoch == dies_in:
             raise KeyboardInterrupt("killed")
-        return saved(loader, epoch)
+        return epoch_of(loader, epoch)
 
-    monkeypatch.setattr(EpochLoader, "epoch", dying)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "killed.pt")
-    monkeypatch.setattr(EpochLoader, "epoch", saved)
-    assert not (tmp_path / "killed.pt").exists()
-    assert same(train(tmp_path / "killed.pt"), expected)
-    assert not (tmp_path / "killed.resume.pt").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochLoader, "epoch", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    assert "killed.pt" not in train.left_behind()
+    assert "killed.epochs" not in train.left_behind()
+    assert all(same(found, wanted) for found, wanted in zip(train(), expected, strict=True))
+    assert train.left_behind() == WHOLE
+    last, first, middle = expected
+    assert not any(torch.equal(a["head.weight"], b["head.weight"]) for a, b in ((last, first), (first, middle)))
+
+
+@pytest.mark.parametrize("dies_at", ["save_model", "os.replace", "finish"])
+def test_a_training_killed_while_it_puts_its_files_in_place_ends_in_the_same(make_training, monkeypatch, dies_at):
+    """Snakemake removes the outputs before it starts a killed job again."""
+    train = make_training("occse")
+    expected = train("at_once")
+
+    def killed_after(work):
+        def work_and_die(*args):
+            work(*args)
+            if Path(args[0]).name in ("killed.pt", "killed.epochs.resume"):
+                raise KeyboardInterrupt("killed")
+
+        return work_and_die
+
+    module, _, name = f"classifier.{dies_at}".rpartition(".")
+    place = classifier if module == "classifier" else classifier.os
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, killed_after(getattr(place, name)))
+        with pytest.raises(KeyboardInterrupt):
+            train()
+    (train.folder / "killed.pt").unlink()
+    shutil.rmtree(train.folder / "killed.epochs", ignore_errors=True)
+    assert all(same(found, wanted) for found, wanted in zip(train(), expected, strict=True))
+    assert train.left_behind() == WHOLE
 
 
 def test_a_seed_decides_a_training_and_workers_do_not(tiny, tmp_path, classifier_settings):
     def train(name: str, seed: int, workers: int):
         torch.manual_seed(seed)
-        train_vanilla(manifest=tiny.manifest, classes=3, weights=None, settings=classifier_settings(epochs=1),
-                      output=tmp_path / name, seed=seed, device=CPU, workers=workers)  # fmt: skip
-        return torch.load(tmp_path / name, weights_only=True)["state"]
+        train_classifier(manifest=tiny.manifest, classes=3, weights=None, ordinary=None, parts=Parts(), seed=seed,
+                         settings=classifier_settings(epochs=1), output=tmp_path / f"{name}.pt",
+                         epochs=tmp_path / name, device=CPU, workers=workers)  # fmt: skip
+        return torch.load(tmp_path / f"{name}.pt", weights_only=True)["state"]
 
-    first = train("a.pt", 1, 0)
-    assert same(first, train("b.pt", 1, 2))
-    assert not same(first, train("c.pt", 2, 0))
+    first = train("a", 1, 0)
+    assert same(first, train("b", 1, 2))
+    assert not same(first, train("c", 2, 0))

@@ -60,6 +60,19 @@ def test_labels_become_multi_hot():
         manifest.multi_hot(make_classes(["ant", "bee"]))
 
 
+def test_labelled_images_alone_keep_their_order():
+    manifest = Manifest.of([Row("b", "b", "", 1, 1, (0,)), Row("n", "n", "", 1, 1, ()), Row("a", "a", "", 1, 1, (1,))])
+    assert manifest.labelled().ids == ["b", "a"]
+    assert manifest.labelled().rows == [manifest.row("b"), manifest.row("a")]
+    assert len(manifest) == 3
+    assert manifest.labelled().labelled().digest() == manifest.labelled().digest() != manifest.digest()
+
+
+def test_there_must_be_a_labelled_image_to_train_with():
+    with pytest.raises(DataError, match="none of the 1 images of the manifest has a class to train with"):
+        Manifest.of([Row("n", "n", "", 1, 1, ())]).labelled()
+
+
 def test_an_unknown_id_is_an_error():
     with pytest.raises(DataError, match="no image z"):
         Manifest.of([]).row("z")

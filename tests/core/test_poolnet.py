@@ -1,10 +1,13 @@
 """PoolNet: its exact form, its small form, and the sizes it takes."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wsss_core.models.backbones import load_weights
 from wsss_core.models.poolnet import (
     Aggregation,
     CaffeResNet50,
@@ -13,6 +16,8 @@ from wsss_core.models.poolnet import (
     caffe_input,
     imagenet_input,
 )
+from wsss_core.models.vgg16 import CaffeVGG16
+from wsss_core.training.poolnet import load_backbone
 
 
 class FakeBackbone(nn.Module):
@@ -62,17 +67,108 @@ def test_the_stride_is_in_the_first_convolution_and_the_last_stage_is_dilated():
     assert {block.conv2.dilation for block in net.layer4} == {(2, 2)}
 
 
-def test_a_caffe_state_dict_loads_without_its_classifier():
+def test_a_caffe_state_dict_loads_without_its_classifier(tmp_path):
     net = CaffeResNet50()
     state = {name: value for name, value in net.state_dict().items() if "num_batches" not in name}
     usual = {"conv1.weight", "bn1.running_var", "layer1.0.downsample.1.bias", "layer3.5.conv3.weight"}
     assert usual <= set(state)
     state["bn1.bias"] = torch.arange(64.0)
-    net.load_weights({**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)})
+    path = tmp_path / "resnet50_caffe.pth"
+    torch.save({**state, "fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, path)
+    load_weights(net, path)
     assert torch.equal(net.bn1.bias, torch.arange(64.0))
     del state["layer4.2.bn3.weight"]
-    with pytest.raises(RuntimeError, match=r"layer4\.2\.bn3\.weight"):
-        net.load_weights(state)
+    torch.save(state, path)
+    with pytest.raises(
+        ValueError, match=r"caffe\.pth does not hold weights of resnet50_caffe: .*\['layer4\.2\.bn3\.weight"
+    ):
+        load_weights(net, path)
+
+
+@pytest.mark.parametrize("name", ["resnet50_caffe", "vgg16_caffe"])
+def test_a_checkpoint_of_the_pipeline_does_not_serve_a_backbone_of_caffe(name, tmp_path):
+    """A plain ResNet-50 has the same tensors, but another input and other strides."""
+    torch.save({"recipe": {"backbone": "resnet50"}, "state": {}}, tmp_path / "classifier.pt")
+    with torch.device("meta"):
+        net = build_poolnet(name)
+    with pytest.raises(ValueError, match=rf"classifier\.pt .* does not fit {name}: set poolnet\.weights to pretrained"):
+        load_backbone(net, name, tmp_path / "classifier.pt")
+
+
+def test_weights_of_a_backbone_of_timm_are_loaded_into_it(tmp_path):
+    net = build_poolnet("test_resnet", width=1 / 64)
+    state = {name: torch.rand_like(value) for name, value in net.backbone.network.state_dict().items() if value.ndim}
+    torch.save(state, tmp_path / "weights.pt")
+    load_backbone(net, "test_resnet", tmp_path / "weights.pt")
+    assert torch.equal(net.backbone.network.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
+
+
+# --- VGG16 ---------------------------------------------------------------------------------------------------------
+
+
+class FakeVGG(nn.Module):
+    """Four maps, the finest first, of few channels."""
+
+    channels = (2, 4, 8, 8)
+    strides = (2, 4, 8, 16)
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(3, c, 1, stride=s) for c, s in zip(self.channels, self.strides, strict=True)
+        )
+
+    def forward(self, x):
+        return [conv(x).relu() for conv in self.convs]
+
+
+def test_the_vgg16_of_the_authors_has_52_51_million_parameters():
+    with torch.device("meta"):
+        net = build_poolnet("vgg16_caffe")
+        logits = net(torch.empty(1, 3, 99, 130))
+    assert round(sum(p.numel() for p in net.parameters()) / 1e6, 2) == 52.51
+    assert all(p.requires_grad for p in net.parameters())
+    assert logits.shape == (1, 1, 99, 130)
+    assert net.preprocess is caffe_input
+    widths = [(part.change.in_channels, part.change.out_channels, part.up) for part in net.aggregate]
+    assert widths == [(512, 512, True), (512, 256, True), (256, 128, True), (128, 128, False)]
+    assert [tell[0].out_channels for tell in net.guidance.tell] == [512, 256, 128]
+
+
+def test_maps_that_need_no_conversion_enter_the_decoder_as_they_are():
+    torch.manual_seed(0)
+    net = PoolNet(FakeVGG(), convert=False)
+    x = torch.randn(1, 3, 48, 64)
+    maps = net.backbone(x)
+    guides = net.guidance(maps)
+    merged = net.aggregate[0](maps[3], maps[2], guides[0])
+    merged = net.aggregate[1](merged, maps[1], guides[1])
+    merged = net.aggregate[2](merged, maps[0], guides[2])
+    score = net.score(net.aggregate[3](merged))
+    expected = F.interpolate(score, (48, 64), mode="bilinear", align_corners=True)
+    torch.testing.assert_close(net(x), expected)
+
+
+def test_a_decoder_without_conversion_has_no_other_width():
+    with pytest.raises(ValueError, match=r"set poolnet\.width to 1"), torch.device("meta"):
+        build_poolnet("vgg16_caffe", width=0.5)
+
+
+def test_vgg16_weights_reach_the_backbone(tmp_path):
+    with torch.device("meta"):
+        shapes = CaffeVGG16().state_dict()
+    places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]
+    groups = ["1.0", "1.2", "2.0", "2.2", "3.0", "3.2", "3.4", "4.0", "4.2", "4.4", "5.0", "5.2", "5.4"]
+    state = {
+        f"{place}.{part}": torch.full(shapes[f"conv{group}.{part}"].shape, float(place))
+        for place, group in zip(places, groups, strict=True)
+        for part in ("weight", "bias")
+    }
+    torch.save(state, tmp_path / "vgg16-20M.pth")
+    net = SimpleNamespace(backbone=CaffeVGG16())
+    load_backbone(net, "vgg16_caffe", tmp_path / "vgg16-20M.pth")
+    assert (net.backbone.conv5[4].bias == 28).all()
+    assert (net.backbone.conv2[0].weight == 5).all()
 
 
 @pytest.mark.parametrize("size", [(353, 500), (64, 97), (17, 16)])

@@ -14,6 +14,7 @@ from wsss_core import saliency
 from wsss_core.cam_store import CamStore
 from wsss_core.data import DataError, Manifest, read_grey
 from wsss_core.data.images import ScaledImages
+from wsss_core.models.c2am import C2AM
 from wsss_core.saliency import (
     C2amMapSettings,
     SaliencyMaskSettings,
@@ -69,11 +70,12 @@ def test_an_image_without_labels_hints_at_nothing(tiny, tmp_path, random_maps, w
     assert not found.any()
 
 
-class FakeC2am(nn.Module):
+class FakeC2am(C2AM):
     """Logits at stride 16, as the third of three results."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, direction=1):
+        nn.Module.__init__(self)
+        self.direction = direction
         torch.manual_seed(1)
         self.conv = nn.Conv2d(3, 1, kernel_size=5, stride=16, padding=2)
 
@@ -81,10 +83,11 @@ class FakeC2am(nn.Module):
         return None, None, self.conv(x)
 
 
+@pytest.mark.parametrize("direction", [1, -1])
 @pytest.mark.parametrize(("activation", "function"), [("relu", F.relu), ("sigmoid", torch.sigmoid)])
 @torch.no_grad()
-def test_c2am_maps_are_those_of_a_straightforward_loop(tiny, tmp_path, activation, function):
-    settings, model = C2amMapSettings(scales=(0.5, 1.0), stride=4, activation=activation), FakeC2am()
+def test_c2am_maps_are_those_of_a_straightforward_loop(tiny, tmp_path, activation, function, direction):
+    settings, model = C2amMapSettings(scales=(0.5, 1.0), stride=4, activation=activation), FakeC2am(direction)
     dump_saliency(
         model=model, manifest=tiny.manifest, store=tmp_path / "s.zarr", settings=settings, about={}, device=CPU
     )
@@ -92,7 +95,8 @@ def test_c2am_maps_are_those_of_a_straightforward_loop(tiny, tmp_path, activatio
     for index, row in enumerate(tiny.manifest):
         size, total = (math.ceil(row.height / 4), math.ceil(row.width / 4)), 0
         for view in images[index][1]:
-            both = function(model(view[None])[2]) + function(model(view[None].flip(3))[2]).flip(3)
+            ahead, back = (direction * model(v)[2] for v in (view[None], view[None].flip(3)))
+            both = function(ahead) + function(back).flip(3)
             total = total + F.interpolate(both, size, mode="bilinear")[0, 0] / len(settings.scales)
         expected = total / (total.max() + 1e-5)
         np.testing.assert_allclose(store[row.id][1][0], expected, atol=2e-3)
@@ -126,6 +130,7 @@ def test_the_crf_joins_masks_to_the_colours_of_the_image(tiny, maps, tmp_path):
 def test_an_image_without_labels_has_an_empty_mask(tiny, maps, tmp_path):
     manifest = without_labels(tiny.manifest, 4)
     make_saliency_masks(manifest=manifest, maps=maps, folder=tmp_path / "masks", settings=NO_CRF)
+    assert read_grey(tmp_path / "masks" / "image4.png").shape == (32, 48)
     assert not read_grey(tmp_path / "masks" / "image4.png").any()
     assert read_grey(tmp_path / "masks" / "image5.png").any()
 

@@ -10,14 +10,18 @@ import torch.nn.functional as F
 
 from wsss_core import scores
 from wsss_core.cam_store import StoreError
-from wsss_core.data import DataError, Manifest, Row, make_classes, write_grey, write_mask
+from wsss_core.crf import crf_labels
+from wsss_core.data import DataError, Manifest, Row, make_classes, read_grey, write_grey, write_mask
+from wsss_core.data.images import read_image
 from wsss_core.pseudo_masks import PseudoMaskSettings, make_pseudo_masks
 from wsss_core.scores import (
+    SaliencyScoreSettings,
     SweepSettings,
     evaluate_cams,
     evaluate_masks,
     evaluate_pseudo_masks,
     evaluate_saliency,
+    evaluate_saliency_gt,
     swept,
     write_result,
 )
@@ -149,14 +153,19 @@ def test_saliency_decides_about_the_background(one_picture):
     assert result["miou"] == pytest.approx(5 / 9)
     # coarse, all salient: [[1, 0, 1], [3, 1, .]]
     assert result["coarse"]["miou"] == pytest.approx((0 + 2 / 4 + 1) / 3)
+    assert result["refined"]["miou"] == result["miou"]
     assert result["decision"] == "best class where its CAM exceeds 1 - saliency"
     assert (result["images"], result["pixels"]) == (1, 5)
 
 
 def test_saliency_is_also_scored_against_all_objects(one_picture):
     result = evaluate_saliency(**one_picture)
-    assert result["refined"]["foreground_background"] == {"miou": 1.0, "threshold": 0.3}
-    assert result["coarse"]["foreground_background"] == {"miou": pytest.approx((0 + 4 / 5) / 2), "threshold": 0.3}
+    refined, coarse = (result[name]["foreground_background"] for name in ("refined", "coarse"))
+    assert (refined["miou"], refined["threshold"]) == (1.0, 0.3)
+    assert (coarse["miou"], coarse["threshold"]) == (pytest.approx((0 + 4 / 5) / 2), 0.3)
+    assert refined["iou"] == {"background": 1.0, "foreground": 1.0}
+    assert coarse["iou"] == {"background": 0.0, "foreground": pytest.approx(4 / 5)}
+    assert "not comparable" in refined["note"]
 
 
 @pytest.mark.parametrize("folder", ["coarse", "refined"])
@@ -164,6 +173,117 @@ def test_a_missing_saliency_map_is_named(one_picture, folder):
     (one_picture[folder] / "a.png").unlink()
     with pytest.raises(DataError, match=rf"{folder}/a\.png"):
         evaluate_saliency(**one_picture)
+
+
+def known(one_picture, **changes) -> dict:
+    """Arguments for the score with known classes."""
+    values = {"thresholds": (0.3, 0.6), "fixed": 0.5, "iterations": 0, "confidence": 0.7} | changes
+    others = {key: value for key, value in one_picture.items() if key not in ("cams", "settings")}
+    return others | {"settings": SaliencyScoreSettings(**values)}
+
+
+def test_with_known_classes_only_the_outline_counts(one_picture):
+    # salient above 0.3: [[1, 1, 0], [1, 1, .]]; 127 / 255 is 0.498
+    result = evaluate_saliency_gt(**known(one_picture, fixed=0.499))
+    assert result["iou"] == {"background": 1, "circle": 1, "square": None, "star": 1}
+    assert (result["miou"], result["threshold"]) == (1.0, 0.3)
+    # at 0.499: [[1, 1, 0], [0, 0, .]]; background 1 of 3, circle 2 of 3, star 0 of 1
+    assert result["fixed"] == {"threshold": 0.499, "miou": pytest.approx((1 / 3 + 2 / 3 + 0) / 3)}
+    assert result["refined"]["miou"] == 1.0
+    assert result["refined"]["foreground_background"]["miou"] == 1.0
+    assert (result["images"], result["pixels"]) == (1, 5)
+    assert result["crf"] == {"kind": "labels", "iterations": 0, "confidence": 0.7}
+
+
+def test_salient_background_has_a_class_of_the_image(one_picture):
+    coarse = evaluate_saliency_gt(**known(one_picture))["coarse"]
+    # all is salient: the one pixel of background is circle or star, never square
+    circle, star = coarse["iou"]["circle"], coarse["iou"]["star"]
+    assert (circle, star) in [(pytest.approx(3 / 4), 1.0), (1.0, pytest.approx(1 / 2))]
+    assert (coarse["iou"]["background"], coarse["iou"]["square"]) == (0, None)
+    assert coarse["miou"] == pytest.approx((0 + circle + star) / 3)
+    assert coarse["foreground_background"]["miou"] == pytest.approx((0 + 4 / 5) / 2)
+
+
+@pytest.fixture
+def saliency_of_tiny(tiny, tmp_path):
+    """Random saliency of the tiny pictures, and the settings of its score."""
+    rng = np.random.default_rng(5)
+    for row in tiny.manifest:
+        saliency = rng.integers(0, 256, (row.height, row.width)).astype(np.uint8)
+        write_grey(tmp_path / "refined" / f"{row.id}.png", saliency)
+        write_grey(tmp_path / "coarse" / f"{row.id}.png", np.where(saliency > 90, 255, 0).astype(np.uint8))
+    return {
+        "manifest": tiny.manifest, "classes": tiny.classes, "coarse": tmp_path / "coarse",
+        "refined": tmp_path / "refined", "settings": SaliencyScoreSettings((0.2, 0.4, 0.8), 0.6, 0, 0.7),
+    }  # fmt: skip
+
+
+def drawn_classes(row, truth) -> np.ndarray:
+    """The class of each pixel if it is salient; the draw of the image's id."""
+    values = np.array([label + 1 for label in row.labels], np.uint8)
+    return np.where(truth > 0, truth, np.random.default_rng(list(row.id.encode())).choice(values, truth.shape))
+
+
+@pytest.mark.parametrize("iterations", [0, 2])
+@pytest.mark.parametrize("kind", ["coarse", "refined"])
+def test_known_classes_are_scored_as_by_a_loop_over_thresholds(tiny, saliency_of_tiny, kind, iterations):
+    settings = dataclasses.replace(saliency_of_tiny["settings"], iterations=iterations)
+    result = evaluate_saliency_gt(**saliency_of_tiny | {"settings": settings})
+    means, means_of_two = {}, {}
+    for threshold in (0.2, 0.4, 0.8):
+        pairs, objects = [], []
+        for row in tiny.manifest:
+            truth, stored = tiny.mask(row), read_grey(saliency_of_tiny[kind] / f"{row.id}.png")
+            salient = (stored / np.float32(255) > np.float32(threshold)).astype(np.uint8)
+            salient = crf_labels(np.asarray(read_image(row.image)), salient, 2, iterations, 0.7)
+            pairs.append((np.where(salient, drawn_classes(row, truth), 0), truth))
+            objects.append((salient, np.where(truth == 255, 255, truth > 0)))
+        means[threshold] = np.mean(ious(pairs))
+        means_of_two[threshold] = np.mean(ious(objects, 2))
+    assert result[kind]["miou"] == pytest.approx(max(means.values()))
+    assert means[result[kind]["threshold"]] == pytest.approx(max(means.values()))
+    two = result[kind]["foreground_background"]
+    assert two["miou"] == pytest.approx(max(means_of_two.values()))
+    assert means_of_two[two["threshold"]] == pytest.approx(two["miou"])
+    if kind == "refined":
+        assert {p["threshold"]: p["miou"] for p in result["curve"] if p["threshold"] != 0.6} == pytest.approx(means)
+
+
+def test_random_classes_depend_on_the_image_alone(tiny, saliency_of_tiny):
+    result = evaluate_saliency_gt(**saliency_of_tiny)
+    rows = list(tiny.manifest)
+    backwards = Manifest.of(rows[::-1])
+    assert evaluate_saliency_gt(**saliency_of_tiny | {"manifest": backwards}) == result
+    np.random.seed(1)  # noqa: NPY002 - the global generator must not matter
+    assert evaluate_saliency_gt(**saliency_of_tiny) == result
+    truth = np.zeros((48, 32), np.uint8)
+    drawn, other = (scores._known_classes(Row(name, "", "", 48, 32, (0, 2)), truth) for name in ("a", "b"))
+    assert np.unique(drawn).tolist() == [1, 3]
+    assert not np.array_equal(drawn, other)
+
+
+def test_salient_background_of_an_image_without_labels_stays_background(one_picture, tmp_path):
+    write_mask(tmp_path / "empty.png", np.zeros((2, 3), np.uint8), one_picture["classes"])
+    write_grey(tmp_path / "coarse" / "b.png", COARSE)
+    write_grey(tmp_path / "refined" / "b.png", COARSE)
+    empty = Row("b", "unused.png", str(tmp_path / "empty.png"), 2, 3, ())
+    one_picture["manifest"] = Manifest.of([*one_picture["manifest"], empty])
+    result = evaluate_saliency_gt(**known(one_picture))["refined"]
+    assert result["iou"] == {"background": 1, "circle": 1, "square": None, "star": 1}
+    assert result["foreground_background"]["iou"] == {"background": 1 / 7, "foreground": 4 / 10}
+
+
+def test_a_class_of_the_mask_that_the_labels_lack_is_known_all_the_same(one_picture):
+    one_picture["manifest"] = altered(one_picture["manifest"], 0, labels=(0,))
+    result = evaluate_saliency_gt(**known(one_picture))
+    assert result["iou"]["star"] == 1
+
+
+def test_known_classes_need_both_maps(one_picture):
+    (one_picture["coarse"] / "a.png").unlink()
+    with pytest.raises(DataError, match=r"coarse/a\.png"):
+        evaluate_saliency_gt(**known(one_picture))
 
 
 # --- pseudo masks and masks ----------------------------------------------------------------------------------------

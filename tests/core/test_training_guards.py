@@ -14,10 +14,9 @@ from wsss_core.models.backbones import build_backbone
 from wsss_core.models.classifier import Classifier, save_model
 from wsss_core.training.affinity import AffinitySettings, train_affinity
 from wsss_core.training.c2am import C2amSettings, train_c2am
+from wsss_core.training.classifier import Parts, train_classifier
 from wsss_core.training.deeplab import DeeplabSettings, train_deeplab
-from wsss_core.training.pnoc import train_pnoc
 from wsss_core.training.poolnet import PoolnetSettings, train_poolnet
-from wsss_core.training.vanilla import train_vanilla
 
 SEED = 9
 TINY = "test_resnet"
@@ -45,26 +44,56 @@ def losses(common: dict) -> dict[str, list[float]]:
 def check(common: dict, expected: dict[str, list[float]]) -> None:
     found = losses(common)
     assert found.keys() == expected.keys()
-    assert {name: pytest.approx(values, rel=1e-3) for name, values in expected.items()} == found
+    assert {name: pytest.approx(values, rel=1e-4) for name, values in expected.items()} == found
+
+
+def train(common, settings, parts, ordinary=None) -> None:
+    folder = common["output"].with_name("epochs")
+    train_classifier(**common, classes=3, ordinary=ordinary, settings=settings, parts=parts, epochs=folder)
 
 
 def test_vanilla_does_what_it_did(common, classifier_settings):
-    train_vanilla(**common, classes=3, settings=classifier_settings(augmentation="randaug"))
-    check(common, {"loss": [0.711767, 0.659105]})
+    train(common, classifier_settings(augmentation="randaug"), Parts())
+    check(common, {"class": [0.711767, 0.659105]})
 
 
-def test_p_noc_does_what_it_did(common, tmp_path, classifier_settings, pnoc_settings):
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (
+            "puzzle",
+            {
+                "class": [0.783697, 0.692542],
+                "merged_class": [0.74776, 0.752923],
+                "reconstruction": [0.2606, 0.239829],
+            },
+        ),
+        ("occse", {"class": [0.771695, 0.678244], "erasing": [0.679155, 0.679574]}),
+        (
+            "poc",
+            {
+                "class": [0.783681, 0.693419],
+                "merged_class": [0.747745, 0.755275],
+                "reconstruction": [0.260607, 0.246572],
+                "erasing": [0.679197, 0.67932],
+            },
+        ),
+        (
+            "pnoc",
+            {
+                "class": [0.783681, 0.693416],
+                "merged_class": [0.747745, 0.755273],
+                "reconstruction": [0.260607, 0.246573],
+                "erasing": [0.679065, 0.678437],
+                "discriminator": [0.691123, 0.691189],
+            },
+        ),
+    ],
+)
+def test_methods_do_what_they_did(common, tmp_path, classifier_settings, parts_of, method, expected):
     ordinary = Classifier(build_backbone(TINY), 3)
     save_model(tmp_path / "oc.pt", ordinary, {"backbone": TINY, "output_stride": 16, "classes": 3})
-    settings = classifier_settings(augmentation="jitter")
-    train_pnoc(**common, classes=3, ordinary=tmp_path / "oc.pt", settings=settings, pnoc=pnoc_settings())
-    expected = {
-        "class": [0.78363, 0.687903],
-        "merged_class": [0.747696, 0.746632],
-        "reconstruction": [0.260633, 0.254541],
-        "erasing": [0.683622, 0.681085],
-        "discriminator": [0.69224, 0.690206],
-    }
+    train(common, classifier_settings(augmentation="jitter"), parts_of(method), tmp_path / "oc.pt")
     check(common, expected)
 
 
@@ -72,8 +101,9 @@ def test_c2am_does_what_it_did(common, tiny, tmp_path, random_maps, write_store)
     drawn = random_maps(tiny.manifest, classwise=False, seed=SEED)
     hints = write_store(tmp_path / "hints.zarr", tiny.manifest, drawn, classwise=False)
     settings = C2amSettings(
-        backbone=TINY, crop=32, batch_size=4, accumulation=1, epochs=2, learning_rate=0.01, weight_decay=1e-4,
-        alpha=0.25, hint_weight=1.0, hint_threshold=0.5, label_smoothing=0.1, precision="float32",
+        hints="cams", backbone=TINY, squash=1.15, crop=32, batch_size=4, accumulation=1, epochs=2, learning_rate=0.01,
+        head_rate=10, weight_decay=1e-4, train_batch_norm=True, alpha=0.25, hint_weight=1.0, hint_threshold=0.5,
+        label_smoothing=0.1, precision="float32",
     )  # fmt: skip
     train_c2am(**common, hints=hints, settings=settings)
     expected = {

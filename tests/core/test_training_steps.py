@@ -73,9 +73,9 @@ class FakeC2am(nn.Module):
 
 def c2am_settings(**changes) -> C2amSettings:
     values = {
-        "backbone": "", "crop": 8, "batch_size": 2, "accumulation": 1, "epochs": 1, "learning_rate": 0.1,
-        "weight_decay": 0.0, "alpha": 0.25, "hint_weight": 1.0, "hint_threshold": 0.4, "label_smoothing": 0.1,
-        "precision": "float32",
+        "hints": "cams", "backbone": "", "squash": 1.15, "crop": 8, "batch_size": 2, "accumulation": 1, "epochs": 1,
+        "learning_rate": 0.1, "head_rate": 10, "weight_decay": 0.0, "train_batch_norm": True, "alpha": 0.25,
+        "hint_weight": 1.0, "hint_threshold": 0.4, "label_smoothing": 0.1, "precision": "float32",
     }  # fmt: skip
     return C2amSettings(**values | changes)
 

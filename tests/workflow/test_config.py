@@ -11,7 +11,7 @@ from snakemake_cli import ROOT
 from wsss_core.cams import CamSettings
 from wsss_core.pseudo_masks import AffinityLabelSettings, PseudoMaskSettings, WalkSettings
 from wsss_core.saliency import C2amMapSettings, SaliencyMaskSettings
-from wsss_core.scores import SweepSettings
+from wsss_core.scores import SaliencyScoreSettings, SweepSettings
 from wsss_core.segmentation import PredictionSettings
 from wsss_core.training.affinity import AffinitySettings
 from wsss_core.training.c2am import C2amSettings
@@ -30,6 +30,7 @@ DATACLASSES = {
     "c2am": C2amSettings,
     "c2am_maps": C2amMapSettings,
     "saliency_masks": SaliencyMaskSettings,
+    "saliency_scores": SaliencyScoreSettings,
     "poolnet": PoolnetSettings,
     "affinity_labels": AffinityLabelSettings,
     "affinity": AffinitySettings,

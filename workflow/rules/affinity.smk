@@ -3,8 +3,10 @@
 
 rule make_affinity_labels:
     input:
-        cams="results/{dataset}/{run}/cams/{subset}.zarr",
-        saliency=part_from("saliency", "results/{dataset}/{run}/saliency/{subset}"),
+        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr"),
+        saliency=part_from(
+            "saliency", "results/{dataset}/{run}/saliency/{subset}", optional=True
+        ),
         manifest="results/{dataset}/manifest/{subset}.csv",
         classes="results/{dataset}/classes.csv",
     output:
@@ -61,7 +63,7 @@ rule train_affinity:
 rule walk_cams:
     input:
         model="results/{dataset}/{run}/affinity.pt",
-        cams="results/{dataset}/{run}/cams/{subset}.zarr",
+        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr"),
         manifest="results/{dataset}/manifest/{subset}.csv",
     output:
         store=directory("results/{dataset}/{run}/random_walk/{subset}.zarr"),

@@ -1,52 +1,22 @@
-"""Classifiers: the plain one, which is also the ordinary classifier of other runs, and P-NOC."""
+"""Classifiers: plain ones, which are also the ordinary classifiers of other runs, Puzzle-CAM, OC-CSE, P-OC, P-NOC."""
 
 
-rule train_vanilla:
+rule train_classifier:
     input:
         manifest=manifest_for("train"),
         classes="results/{dataset}/classes.csv",
         weights=weights_for("classifier"),
+        ordinary=ordinary_classifier,
     output:
         model="results/{dataset}/{run}/classifier.pt",
+        epochs=directory("results/{dataset}/{run}/classifier.epochs"),
         history="results/{dataset}/{run}/classifier.history.csv",
     log:
-        "logs/{dataset}/{run}/train_vanilla.log",
+        "logs/{dataset}/{run}/train_classifier.log",
     benchmark:
-        "benchmarks/{dataset}/{run}/train_vanilla.tsv"
+        "benchmarks/{dataset}/{run}/train_classifier.tsv"
     wildcard_constraints:
-        run=f"({'|'.join(RECIPES.with_method('vanilla'))})(@seed[0-9]+)?",
-    conda:
-        "../../environment.yml"
-    threads: 8
-    resources:
-        gpu=1,
-        mem_mb=by_attempt(32000),
-        runtime="24h",
-    params:
-        settings=of_run("classifier"),
-        seed=seed_of,
-        revision=REVISION["train_vanilla"],
-    message:
-        "Plain classifier of {wildcards.dataset} {wildcards.run}"
-    script:
-        "../scripts/train_vanilla.py"
-
-
-rule train_pnoc:
-    input:
-        manifest=manifest_for("train"),
-        classes="results/{dataset}/classes.csv",
-        weights=weights_for("classifier"),
-        ordinary=part_from("ordinary", "results/{dataset}/{run}/classifier.pt"),
-    output:
-        model="results/{dataset}/{run}/classifier.pt",
-        history="results/{dataset}/{run}/classifier.history.csv",
-    log:
-        "logs/{dataset}/{run}/train_pnoc.log",
-    benchmark:
-        "benchmarks/{dataset}/{run}/train_pnoc.tsv"
-    wildcard_constraints:
-        run=f"({'|'.join(RECIPES.with_method('pnoc'))})(@seed[0-9]+)?",
+        run=f"({'|'.join(RECIPES.with_classifier())})(@seed[0-9]+)?",
     conda:
         "../../environment.yml"
     threads: 8
@@ -55,10 +25,10 @@ rule train_pnoc:
         mem_mb=by_attempt(48000),
         runtime="48h",
     params:
-        settings=of_run("classifier", "pnoc"),
+        settings=of_classifier,
         seed=seed_of,
-        revision=REVISION["train_pnoc"],
+        revision=REVISION["train_classifier"],
     message:
-        "P-NOC of {wildcards.dataset} {wildcards.run}"
+        "Classifier of {wildcards.dataset} {wildcards.run}"
     script:
-        "../scripts/train_pnoc.py"
+        "../scripts/train_classifier.py"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wsss_core.recipes import Recipes, ordered
+from wsss_core.recipes import PARTS, RecipeError, Recipes, ordered
 from wsss_core.revisions import REVISION
 
 RECIPES = Recipes(config)
@@ -20,17 +20,31 @@ def by_attempt(mem_mb):
     return lambda wildcards, attempt: attempt * mem_mb
 
 
+def settings_of(wildcards, sections):
+    """Settings of the run by section, without what an input stands for."""
+    every = RECIPES.settings(wildcards.dataset, wildcards.run)
+    return {s: {k: v for k, v in every[s].items() if k != "weights"} for s in sections}
+
+
 def of_run(*sections):
-    """Params function: settings of the run in these sections, without what an input stands for."""
+    """Params function: settings of the run in these sections; those of one section have no name above them."""
 
     def settings(wildcards):
-        every = RECIPES.settings(wildcards.dataset, wildcards.run)
-        chosen = {
-            s: {k: v for k, v in every[s].items() if k != "weights"} for s in sections
-        }
+        chosen = settings_of(wildcards, sections)
         return chosen[sections[0]] if len(sections) == 1 else chosen
 
     return settings
+
+
+def of_classifier(wildcards):
+    """Params function: settings of the classifier and of the parts that the run's method has."""
+    return settings_of(wildcards, RECIPES.classifier_sections(wildcards.run))
+
+
+def of_monitoring(wildcards):
+    """Params function: thresholds, and the crop, of which only images' corners are looked at."""
+    settings = settings_of(wildcards, ("monitoring", "classifier"))
+    return settings["monitoring"] | {"crop": settings["classifier"]["crop"]}
 
 
 def seed_of(wildcards):
@@ -50,21 +64,25 @@ def of_dataset(*keys):
 
 def images_declared(wildcards):
     """Params function: what decides about the images of a subset and their labels; scripts call it `declared`."""
-    dataset = config["datasets"][wildcards.dataset]
+    dataset, subset = config["datasets"][wildcards.dataset], wildcards.subset
     keys = {
         "demo": ("kind", "classes"),
         "voc": ("kind", "classes", "root", "sbd"),
+        "coco": ("kind", "classes", "root", "masks"),
         "folders": ("kind", "classes", "names", "images", "masks", "labels"),
     }[dataset["kind"]]
-    lists = dataset.get("lists", {})
-    own = {name: path for name, path in lists.items() if name == wildcards.subset}
-    # The other lists are left out: a further subset must not remake the manifests that are there.
     declared = {key: dataset[key] for key in keys}
-    return declared | {"lists": own or lists} if lists else declared
+    for key in {"lists", "subsets"} & set(dataset):
+        # The others are left out: a further subset must not remake the manifests that are there.
+        own = {name: part for name, part in dataset[key].items() if name == subset}
+        declared[key] = ordered(own or dataset[key])
+    if dataset["kind"] == "coco":
+        declared["made_masks"] = f"results/{wildcards.dataset}/masks/{subset}"
+    return declared
 
 
 def image_lists(wildcards):
-    """What a manifest is made from, apart from the images: the demo's folder, or lists and tables of labels.
+    """What a manifest is made from, apart from the images: the demo's folder, or lists, labels and annotations.
 
     A file that should be there and is not is left to the script, which explains what is expected where.
     """
@@ -74,6 +92,10 @@ def image_lists(wildcards):
     if dataset["kind"] == "folders":
         files = [dataset["lists"].get(subset), dataset["labels"]]
         return {"lists": [file for file in files if file and Path(file).is_file()]}
+    if dataset["kind"] == "coco":
+        part = dataset["subsets"].get(subset, {"annotations": "", "list": None})
+        files = [Path(dataset["root"], part["annotations"]), Path(part["list"] or "")]
+        return {"lists": [str(file) for file in files if file.is_file()]}
     sources = {"train_aug": ("train_aug", "train", "val")}.get(subset, (subset,))
     folders = [Path(dataset["root"], "ImageSets/Segmentation")]
     if subset == "train_aug" and dataset["sbd"]:
@@ -113,17 +135,36 @@ def part_for(role, path):
     return input_path
 
 
-def part_from(part, path, role="train"):
-    """A file of the run that this run takes its ordinary classifier or its saliency from."""
+def part_from(part, path, role="train", optional=False):
+    """A file of the run that a part of this run comes from.
+
+    Where a word stands for the part (`saliency: none`), it is no file if optional, and an error otherwise.
+    """
 
     def input_path(wildcards):
-        return path.format(
-            dataset=wildcards.dataset,
-            run=RECIPES.source(wildcards.run, part),
-            subset=getattr(wildcards, "subset", None) or subset_for(role)(wildcards),
+        source = RECIPES.source(wildcards.run, part)
+        if source not in PARTS[part]:
+            subset = getattr(wildcards, "subset", None) or subset_for(role)(wildcards)
+            return path.format(
+                dataset=wildcards.dataset,
+                run=source,
+                subset=RECIPES.train_subset(wildcards.dataset, subset),
+            )
+        if optional:
+            return []
+        raise RecipeError(
+            f"runs.{wildcards.run}.{part} is {source}: this file cannot be made"
         )
 
     return input_path
+
+
+def ordinary_classifier(wildcards):
+    """The classifier that looks at erased images, for the methods that have one."""
+    if not RECIPES.needs(wildcards.run, "erasing"):
+        return []
+    run = RECIPES.ordinary(wildcards.dataset, wildcards.run)
+    return f"results/{wildcards.dataset}/{run}/classifier.pt"
 
 
 def weights_for(section):
@@ -137,8 +178,7 @@ def weights_for(section):
         if weights == "pretrained":
             return f"resources/weights/{settings['backbone']}.pt"
         if weights == "ordinary":
-            ordinary = RECIPES.source(wildcards.run, "ordinary")
-            return f"results/{wildcards.dataset}/{ordinary}/classifier.pt"
+            return f"results/{wildcards.dataset}/{RECIPES.plain(wildcards.run)}/classifier.pt"
         return weights
 
     return input_path

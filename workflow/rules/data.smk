@@ -1,4 +1,4 @@
-"""Data sets: pictures of the demo, classes, manifests, ImageNet weights."""
+"""Data sets: pictures of the demo, classes, manifests, masks of COCO, ImageNet weights."""
 
 
 rule make_demo:
@@ -44,6 +44,48 @@ rule make_manifest:
         "Manifest of {wildcards.dataset} {wildcards.subset}"
     script:
         "../scripts/make_manifest.py"
+
+
+def truth_for(role):
+    """The masks that the pipeline makes for the subset with this role; none where the data set has its own."""
+
+    def input_path(wildcards):
+        dataset = config["datasets"][wildcards.dataset]
+        if dataset["kind"] != "coco" or dataset["masks"]:
+            return []
+        return f"results/{wildcards.dataset}/masks/{subset_for(role)(wildcards)}"
+
+    return input_path
+
+
+rule make_masks:
+    input:
+        unpack(image_lists),
+    output:
+        folder=directory("results/{dataset}/masks/{subset}"),
+    log:
+        "logs/{dataset}/make_masks.{subset}.log",
+    benchmark:
+        "benchmarks/{dataset}/make_masks.{subset}.tsv"
+    wildcard_constraints:
+        dataset="|".join(
+            n for n, d in config["datasets"].items() if d["kind"] == "coco"
+        ),
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        mem_mb=by_attempt(8000),
+        runtime="2h",
+    params:
+        declared=lambda wildcards: {
+            key: images_declared(wildcards)[key] for key in ("root", "subsets")
+        },
+        revision=REVISION["make_masks"],
+    message:
+        "Masks of {wildcards.dataset} {wildcards.subset}"
+    script:
+        "../scripts/make_masks.py"
 
 
 rule make_classes:

@@ -3,14 +3,31 @@
 
 rule draw_pictures:
     input:
-        cams=part_for("scored", "results/{dataset}/{run}/cams/{subset}.zarr"),
-        coarse=part_from("saliency", "results/{dataset}/{run}/saliency_masks/{subset}"),
-        saliency=part_from("saliency", "results/{dataset}/{run}/saliency/{subset}"),
-        affinity_labels=part_for(
-            "scored", "results/{dataset}/{run}/affinity_labels/{subset}"
+        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "scored"),
+        coarse=part_from(
+            "saliency",
+            "results/{dataset}/{run}/saliency_masks/{subset}",
+            "scored",
+            optional=True,
         ),
-        pseudo_masks=part_for("scored", "results/{dataset}/{run}/pseudo_masks/{subset}"),
+        saliency=part_from(
+            "saliency",
+            "results/{dataset}/{run}/saliency/{subset}",
+            "scored",
+            optional=True,
+        ),
+        affinity_labels=part_from(
+            "pseudo_masks",
+            "results/{dataset}/{run}/affinity_labels/{subset}",
+            "scored",
+        ),
+        pseudo_masks=part_from(
+            "pseudo_masks",
+            "results/{dataset}/{run}/pseudo_masks/{subset}",
+            "scored",
+        ),
         manifest=manifest_for("scored"),
+        truth=truth_for("scored"),
         classes="results/{dataset}/classes.csv",
     output:
         report(
@@ -38,6 +55,7 @@ rule draw_predictions:
     input:
         masks=part_for("val", "results/{dataset}/{run}/masks/{subset}"),
         manifest=manifest_for("val"),
+        truth=truth_for("val"),
         classes="results/{dataset}/classes.csv",
     output:
         report(

@@ -1,9 +1,17 @@
-"""Saliency: hints from CAMs, C²AM-H, binary pseudo-saliency, PoolNet."""
+"""Saliency: hints from CAMs, C²AM and C²AM-H, binary pseudo-saliency, PoolNet."""
+
+
+def hints_of(wildcards):
+    """The hints that C²AM-H is trained with, from the run's priors; no file for C²AM, which has none."""
+    settings = RECIPES.settings(wildcards.dataset, wildcards.run)["c2am"]
+    if settings["hints"] == "none":
+        return []
+    return part_from("priors", "results/{dataset}/{run}/hints/{subset}.zarr")(wildcards)
 
 
 rule make_hints:
     input:
-        cams="results/{dataset}/{run}/cams/{subset}.zarr",
+        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr"),
         manifest="results/{dataset}/manifest/{subset}.csv",
     output:
         store=directory("results/{dataset}/{run}/hints/{subset}.zarr"),
@@ -27,7 +35,7 @@ rule make_hints:
 
 rule train_c2am:
     input:
-        hints=part_for("train", "results/{dataset}/{run}/hints/{subset}.zarr"),
+        hints=hints_of,
         manifest=manifest_for("train"),
         weights=weights_for("c2am"),
     output:
@@ -49,7 +57,7 @@ rule train_c2am:
         seed=seed_of,
         revision=REVISION["train_c2am"],
     message:
-        "C²AM-H of {wildcards.dataset} {wildcards.run}"
+        "C²AM of {wildcards.dataset} {wildcards.run}"
     script:
         "../scripts/train_c2am.py"
 
@@ -75,7 +83,7 @@ rule dump_saliency:
         settings=of_run("c2am_maps"),
         revision=REVISION["dump_saliency"],
     message:
-        "C²AM-H maps of {wildcards.dataset} {wildcards.run}"
+        "C²AM maps of {wildcards.dataset} {wildcards.run}"
     script:
         "../scripts/dump_saliency.py"
 

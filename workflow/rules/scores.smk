@@ -1,10 +1,24 @@
 """Scores."""
 
 
+def settings_from(wildcards, part, section):
+    """The settings that a part of this run was made with, which are those of the run that it comes from."""
+    source = RECIPES.source(wildcards.run, part)
+    return RECIPES.settings(wildcards.dataset, source)[section]
+
+
+def of_scored_cams(wildcards):
+    """Params function: what the score of the priors states."""
+    return settings_of(wildcards, ["priors"]) | {
+        "cams": settings_from(wildcards, "priors", "cams")
+    }
+
+
 rule evaluate_cams:
     input:
-        cams=part_for("scored", "results/{dataset}/{run}/cams/{subset}.zarr"),
+        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "scored"),
         manifest=manifest_for("scored"),
+        truth=truth_for("scored"),
         classes="results/{dataset}/classes.csv",
     output:
         result="results/{dataset}/{run}/priors_miou.json",
@@ -19,7 +33,7 @@ rule evaluate_cams:
         mem_mb=by_attempt(8000),
         runtime="4h",
     params:
-        settings=of_run("priors", "cams"),
+        settings=of_scored_cams,
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_cams"],
@@ -29,12 +43,83 @@ rule evaluate_cams:
         "../scripts/evaluate_cams.py"
 
 
+use rule evaluate_cams as evaluate_cams_on_val with:
+    input:
+        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "val"),
+        manifest=manifest_for("val"),
+        truth=truth_for("val"),
+        classes="results/{dataset}/classes.csv",
+    output:
+        result="results/{dataset}/{run}/priors_miou_val.json",
+    log:
+        "logs/{dataset}/{run}/evaluate_cams_on_val.log",
+    benchmark:
+        "benchmarks/{dataset}/{run}/evaluate_cams_on_val.tsv"
+    params:
+        settings=of_scored_cams,
+        seed=seed_of,
+        subset=subset_for("val"),
+        revision=REVISION["evaluate_cams"],
+    message:
+        "Score of the priors of {wildcards.dataset} {wildcards.run} on the val split"
+
+
+rule evaluate_epochs:
+    input:
+        epochs=part_from("priors", "results/{dataset}/{run}/classifier.epochs"),
+        model=part_from("priors", "results/{dataset}/{run}/classifier.pt"),
+        manifest=manifest_for("scored"),
+        truth=truth_for("scored"),
+        classes="results/{dataset}/classes.csv",
+    output:
+        result="results/{dataset}/{run}/priors_by_epoch.json",
+    log:
+        "logs/{dataset}/{run}/evaluate_epochs.log",
+    benchmark:
+        "benchmarks/{dataset}/{run}/evaluate_epochs.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=by_attempt(16000),
+        runtime="8h",
+    params:
+        settings=of_monitoring,
+        seed=seed_of,
+        subset=subset_for("scored"),
+        revision=REVISION["evaluate_epochs"],
+    message:
+        "Priors of {wildcards.dataset} {wildcards.run} by epoch"
+    script:
+        "../scripts/evaluate_epochs.py"
+
+
+def of_scored_saliency(wildcards):
+    """Params function: what the score of the saliency with CAMs states."""
+    return settings_of(wildcards, ["priors"]) | {
+        "cams": settings_from(wildcards, "priors", "cams"),
+        "saliency_masks": settings_from(wildcards, "saliency", "saliency_masks"),
+        "cams_of": RECIPES.source(wildcards.run, "priors"),
+        "saliency_of": RECIPES.source(wildcards.run, "saliency"),
+    }
+
+
+def of_scored_saliency_gt(wildcards):
+    """Params function: what the score of the saliency with known classes states."""
+    return settings_of(wildcards, ["saliency_scores"]) | {
+        "saliency_masks": settings_from(wildcards, "saliency", "saliency_masks"),
+        "saliency_of": RECIPES.source(wildcards.run, "saliency"),
+    }
+
+
 rule evaluate_saliency:
     input:
-        cams=part_for("scored", "results/{dataset}/{run}/cams/{subset}.zarr"),
+        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "scored"),
         coarse=part_from("saliency", "results/{dataset}/{run}/saliency_masks/{subset}"),
         refined=part_from("saliency", "results/{dataset}/{run}/saliency/{subset}"),
         manifest=manifest_for("scored"),
+        truth=truth_for("scored"),
         classes="results/{dataset}/classes.csv",
     output:
         result="results/{dataset}/{run}/saliency_miou.json",
@@ -49,7 +134,7 @@ rule evaluate_saliency:
         mem_mb=by_attempt(8000),
         runtime="4h",
     params:
-        settings=of_run("priors", "cams", "saliency_masks"),
+        settings=of_scored_saliency,
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_saliency"],
@@ -59,10 +144,45 @@ rule evaluate_saliency:
         "../scripts/evaluate_saliency.py"
 
 
+rule evaluate_saliency_gt:
+    input:
+        coarse=part_from("saliency", "results/{dataset}/{run}/saliency_masks/{subset}"),
+        refined=part_from("saliency", "results/{dataset}/{run}/saliency/{subset}"),
+        manifest=manifest_for("scored"),
+        truth=truth_for("scored"),
+        classes="results/{dataset}/classes.csv",
+    output:
+        result="results/{dataset}/{run}/saliency_gt_miou.json",
+    log:
+        "logs/{dataset}/{run}/evaluate_saliency_gt.log",
+    benchmark:
+        "benchmarks/{dataset}/{run}/evaluate_saliency_gt.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        mem_mb=by_attempt(8000),
+        runtime="4h",
+    params:
+        settings=of_scored_saliency_gt,
+        seed=seed_of,
+        subset=subset_for("scored"),
+        revision=REVISION["evaluate_saliency_gt"],
+    message:
+        "Score of the saliency of {wildcards.dataset} {wildcards.run} with known classes"
+    script:
+        "../scripts/evaluate_saliency_gt.py"
+
+
 rule evaluate_pseudo_masks:
     input:
-        walked=part_for("scored", "results/{dataset}/{run}/random_walk/{subset}.zarr"),
+        walked=part_from(
+            "pseudo_masks",
+            "results/{dataset}/{run}/random_walk/{subset}.zarr",
+            "scored",
+        ),
         manifest=manifest_for("scored"),
+        truth=truth_for("scored"),
         classes="results/{dataset}/classes.csv",
     output:
         result="results/{dataset}/{run}/pseudo_miou.json",
@@ -87,10 +207,34 @@ rule evaluate_pseudo_masks:
         "../scripts/evaluate_pseudo_masks.py"
 
 
+use rule evaluate_pseudo_masks as evaluate_pseudo_masks_on_val with:
+    input:
+        walked=part_from(
+            "pseudo_masks", "results/{dataset}/{run}/random_walk/{subset}.zarr", "val"
+        ),
+        manifest=manifest_for("val"),
+        truth=truth_for("val"),
+        classes="results/{dataset}/classes.csv",
+    output:
+        result="results/{dataset}/{run}/pseudo_miou_val.json",
+    log:
+        "logs/{dataset}/{run}/evaluate_pseudo_masks_on_val.log",
+    benchmark:
+        "benchmarks/{dataset}/{run}/evaluate_pseudo_masks_on_val.tsv"
+    params:
+        settings=of_run("pseudo_scores", "pseudo_masks"),
+        seed=seed_of,
+        subset=subset_for("val"),
+        revision=REVISION["evaluate_pseudo_masks"],
+    message:
+        "Score of the pseudo masks of {wildcards.dataset} {wildcards.run} on the val split"
+
+
 rule evaluate_segmentation:
     input:
         masks=part_for("val", "results/{dataset}/{run}/masks/{subset}"),
         manifest=manifest_for("val"),
+        truth=truth_for("val"),
         classes="results/{dataset}/classes.csv",
     output:
         result="results/{dataset}/{run}/seg_miou.json",
@@ -106,6 +250,8 @@ rule evaluate_segmentation:
         runtime="2h",
     params:
         settings=of_run("prediction"),
+        network=network_of,
+        trained_on=lambda wildcards: RECIPES.source(wildcards.run, "pseudo_masks"),
         seed=seed_of,
         subset=subset_for("val"),
         revision=REVISION["evaluate_segmentation"],

@@ -11,13 +11,16 @@ from wsss_core.data import Classes, Manifest
 from wsss_core.pictures import cam_panel, draw_sheet, grey_panel, mask_panel, picture_panel, truth_panel
 
 classes = Classes.read(snakemake.input.classes)
+panels = {"picture": picture_panel, "CAM": cam_panel(CamStore(snakemake.input.cams), classes)}
+if snakemake.input.saliency:
+    panels |= {
+        "C2AM": grey_panel(Path(snakemake.input.coarse)),
+        "PoolNet": grey_panel(Path(snakemake.input.saliency)),
+    }
 draw_sheet(
     manifest=Manifest.read(snakemake.input.manifest),
-    panels={
-        "picture": picture_panel,
-        "CAM": cam_panel(CamStore(snakemake.input.cams), classes),
-        "C2AM-H": grey_panel(Path(snakemake.input.coarse)),
-        "PoolNet": grey_panel(Path(snakemake.input.saliency)),
+    panels=panels
+    | {
         "affinity labels": mask_panel(Path(snakemake.input.affinity_labels), classes),
         "pseudo mask": mask_panel(Path(snakemake.input.pseudo_masks), classes),
         "truth": truth_panel(classes),

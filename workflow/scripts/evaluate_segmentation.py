@@ -22,6 +22,8 @@ write_result(
     dataset=snakemake.wildcards.dataset,
     run=snakemake.wildcards.run,
     split=snakemake.params.subset,
+    network=snakemake.params.network,
+    trained_on=snakemake.params.trained_on,  # a run's pseudo masks, or ground_truth
     image_level_labels_used=False,
     settings=snakemake.params.settings,
     seed=snakemake.params.seed,

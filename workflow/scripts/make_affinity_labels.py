@@ -14,7 +14,7 @@ make_affinity_labels(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
     cams=CamStore(snakemake.input.cams),
-    saliency=Path(snakemake.input.saliency),
+    saliency=Path(snakemake.input.saliency) if snakemake.input.saliency else None,
     folder=Path(snakemake.output.folder),
     settings=AffinityLabelSettings(**snakemake.params.settings),
     workers=snakemake.threads,

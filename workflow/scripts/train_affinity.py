@@ -11,7 +11,7 @@ from wsss_core.training.affinity import AffinitySettings, train_affinity
 
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_affinity(
-    manifest=Manifest.read(snakemake.input.manifest),
+    manifest=Manifest.read(snakemake.input.manifest).labelled(),
     classes=Classes.read(snakemake.input.classes),
     labels=Path(snakemake.input.labels),
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,

@@ -12,8 +12,8 @@ from wsss_core.training.c2am import C2amSettings, train_c2am
 
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_c2am(
-    manifest=Manifest.read(snakemake.input.manifest),
-    hints=CamStore(snakemake.input.hints),
+    manifest=Manifest.read(snakemake.input.manifest).labelled(),
+    hints=CamStore(snakemake.input.hints) if snakemake.input.hints else None,
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
     settings=C2amSettings(**snakemake.params.settings),
     output=Path(snakemake.output.model),

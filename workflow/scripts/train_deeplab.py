@@ -7,15 +7,15 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
-from wsss_core.training.deeplab import DeeplabSettings, train_deeplab
+from wsss_core.training.deeplab import NETWORK_SETTINGS, train_deeplab
 
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_deeplab(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    masks=Path(snakemake.input.masks),
+    masks=Path(snakemake.input.masks) if snakemake.input.masks else None,
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
-    settings=DeeplabSettings(**snakemake.params.settings),
+    settings=NETWORK_SETTINGS[snakemake.params.network](**snakemake.params.settings),
     output=Path(snakemake.output.model),
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),

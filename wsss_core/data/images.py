@@ -101,33 +101,6 @@ class MaskedCrops(Dataset):
         }
 
 
-class HintedCrops(Dataset):
-    """Squashed images with their hint maps, for C²AM-H: both resized to 1.15 times the crop, cropped and mirrored.
-
-    Args:
-        read_hint: row -> (H, W) float32 in [0, 1].
-    """
-
-    def __init__(self, manifest: Manifest, read_hint: Callable[[Row], np.ndarray], *, size: int):
-        self.rows, self.read_hint, self.size = manifest.rows, read_hint, size
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """``image`` (3, size, size) and ``hint`` (1, size, size)."""
-        row, side = self.rows[index], int(1.15 * self.size)
-        bilinear = Image.Resampling.BILINEAR
-        image = read_image(row.image).resize((side, side), bilinear)
-        hint = Image.fromarray(self.read_hint(row)).resize((side, side), bilinear)
-        window = crop_window(side, side, self.size, rng)
-        pixels = crop(normalize(image), window, self.size, 0.0)
-        hints = crop(np.asarray(hint), window, self.size, 0.0)
-        if rng.random() < 0.5:
-            pixels, hints = pixels[:, ::-1], hints[:, ::-1]
-        return {"image": to_tensor(pixels), "hint": torch.from_numpy(hints.copy())[None]}
-
-
 class ScaledImages(Dataset):
     """Every image of a manifest at several scales, normalised, for inference; the first axis is the scale."""
 

@@ -107,6 +107,17 @@ class Manifest:
     def _by_id(self) -> dict[str, Row]:
         return {row.id: row for row in self.rows}
 
+    def labelled(self) -> "Manifest":
+        """The images with a class; there being none is a DataError.
+
+        Classifiers, C²AM-H and AffinityNet have nothing to learn from the others, which count as background
+        everywhere else.
+        """
+        kept = self.table[self.table["labels"] != ""]
+        if kept.empty:
+            raise DataError(f"none of the {len(self)} images of the manifest has a class to train with")
+        return self if len(kept) == len(self) else Manifest(kept)
+
     def multi_hot(self, classes: Classes | int) -> np.ndarray:
         """(N, C) float32 of 0 and 1: the labels, for C classes or the classes themselves."""
         count = classes if isinstance(classes, int) else len(classes)
@@ -166,7 +177,7 @@ def build_manifest(
             found.append(result)
             if done % every == 0:
                 logger.info("checked %d of %d images", done, len(ids))
-    _raise_faults([result for result in found if isinstance(result, DataError)])
+    raise_faults([result for result in found if isinstance(result, DataError)])
     rows = [result for result in found if isinstance(result, Row)]
     if len(rows) < len(found):
         logger.info("left out %d of %d images: none of the classes is in them", len(found) - len(rows), len(found))
@@ -223,7 +234,8 @@ def _check_ids(ids: Sequence[str]) -> None:
         raise DataError(f"the split names image {table[table.duplicated()].iloc[0]} more than once")
 
 
-def _raise_faults(faults: list[DataError]) -> None:
+def raise_faults(faults: Sequence[DataError]) -> None:
+    """Raise the faults of a split as one DataError that shows up to ten of them; none do nothing."""
     if not faults:
         return
     shown = [str(fault) for fault in faults[:FAULTS_SHOWN]]

@@ -10,12 +10,13 @@ class C2AM(nn.Module):
     Args:
         backbone: ``backbone(x)`` gives five maps [stem, s1, s2, s3, s4]; has ``channels`` and ``strides``.
             Its last two maps must have the same stride, as with an output stride of 16 or 8.
+        direction: 1 where positive logits are foreground, -1 where negative ones are.
 
     Raises:
         ValueError: the last two maps have different strides and cannot be concatenated.
     """
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, backbone: nn.Module, direction: int = 1):
         super().__init__()
         s3, s4 = backbone.strides[3:]
         if s3 != s4:
@@ -24,6 +25,7 @@ class C2AM(nn.Module):
                 "build the backbone with output_stride=16"
             )
         self.backbone = backbone
+        self.direction = direction
         self.features = backbone.channels[4] + backbone.channels[3]
         self.disentangler = nn.Sequential(
             nn.Conv2d(self.features, 1, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(1)
@@ -39,13 +41,17 @@ class C2AM(nn.Module):
 
         Returns:
             Foreground and background vectors, (B, D) float32 with D = ``features``, and the logits of the
-            map, (B, 1, h, w): positive is foreground, once the direction of the split is known.
+            map, (B, 1, h, w). Without hints, the losses do not tell which of the two is foreground.
         """
         *_, s3, s4 = self.backbone(x)
         features = torch.cat([s4, s3], dim=1)
         logits = self.disentangler(features)
         foreground, background = _pool(features, torch.sigmoid(logits))
         return foreground, background, logits
+
+    def salient_logits(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 1, h, w) logits that are positive where foreground is, in whatever direction it split."""
+        return self.direction * self(x)[2]
 
 
 def _pool(features: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,13 @@
 """The classification network whose last layer gives class activation maps (CAM)."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from wsss_core.files import whole
-from wsss_core.models.backbones import Backbone, build_backbone, fix_batch_norm, read_state
+from wsss_core.models.backbones import Backbone, build_backbone, fix_batch_norm, freeze, read_state
 
 
 class Classifier(nn.Module):
@@ -14,16 +15,17 @@ class Classifier(nn.Module):
 
     Args:
         mode: ``normal``, or ``fix``: BatchNorm keeps its running statistics and is not trained.
+        frozen: the part of the backbone that is never trained and always in eval mode, see ``freeze``.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, *, mode: str = "normal"):
+    def __init__(self, backbone: Backbone, classes: int, *, mode: str = "normal", frozen: str = "none"):
         super().__init__()
         if mode not in ("normal", "fix"):
             raise ValueError(f"mode must be normal or fix, not {mode!r}")
         self.backbone = backbone
         self.head = nn.Conv2d(backbone.channels[-1], classes, 1, bias=False)
         nn.init.kaiming_normal_(self.head.weight)
-        self.mode = mode
+        self.mode, self.frozen = mode, frozen
         self.train()
 
     @property
@@ -39,17 +41,26 @@ class Classifier(nn.Module):
         super().train(mode)
         if self.mode == "fix":
             fix_batch_norm(self)
+        freeze(self.backbone, self.frozen)
         return self
 
 
 def build_classifier(
-    backbone: str, classes: int, *, output_stride: int, mode: str, weights: str | Path | None
+    backbone: str,
+    classes: int,
+    *,
+    output_stride: int | None,
+    mode: str,
+    weights: str | Path | None,
+    frozen: str = "none",
+    dropouts: Sequence[float] | None = None,
 ) -> Classifier:
     """A classifier to be trained, from weights of its backbone (see ``load_weights``) or random ones.
 
     If the weights are a classifier's checkpoint of the same classes, its head is taken as well.
     """
-    model = Classifier(build_backbone(backbone, output_stride=output_stride, weights=weights), classes, mode=mode)
+    trunk = build_backbone(backbone, output_stride=output_stride, weights=weights, dropouts=dropouts)
+    model = Classifier(trunk, classes, mode=mode, frozen=frozen)
     head = read_state(weights).get("state", {}).get("head.weight") if weights else None
     if head is not None and head.shape == model.head.weight.shape:
         model.head.load_state_dict({"weight": head})

@@ -1,10 +1,11 @@
 """PoolNet, the network that turns binary pseudo-saliency into smooth saliency maps.
 
 After Liu et al. 2019. ``resnet50_caffe`` with a width of 1 is the variant that P-NOC trains: 68.26 million
-parameters.
+parameters. ``vgg16_caffe`` is the other one of PoolNet's authors, with 52.51 million.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from wsss_core.data.transforms import MEAN, STD
 from wsss_core.models.backbones import build_backbone, fix_batch_norm
+from wsss_core.models.vgg16 import CaffeVGG16
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)  # blue, green, red, in 0..255
 LEVELS = (128, 256, 256, 512, 512)  # channels of the decoder at stem, s1, s2, s3, s4
@@ -19,16 +21,17 @@ POOLS = (2, 4, 8)
 PYRAMID = (1, 3, 5)
 
 
-def build_poolnet(backbone: str, *, width: float = 1.0, output_stride: int = 16) -> "PoolNet":
+def build_poolnet(backbone: str, *, width: float = 1.0, output_stride: int | None = None) -> "PoolNet":
     """Make a PoolNet by the name of its backbone; weights are loaded afterwards.
 
     Args:
-        backbone: "resnet50_caffe", the network of the paper, or a name that ``build_backbone`` knows.
+        backbone: "resnet50_caffe", the network of the paper, "vgg16_caffe", its authors' other one, or a name that
+            ``build_backbone`` knows.
         width: factor of the channels of all new layers, 1 in the paper.
-        output_stride: of a named backbone; that of the paper has 16.
+        output_stride: of a named backbone, see ``build_backbone``; those of the paper have 16.
     """
-    if backbone == "resnet50_caffe":
-        return PoolNet(CaffeResNet50(), width=width, prepare=caffe_input)
+    if backbone in CAFFE:
+        return PoolNet(CAFFE[backbone](), width=width, prepare=caffe_input, convert=backbone == "resnet50_caffe")
     return PoolNet(build_backbone(backbone, output_stride=output_stride), width=width)
 
 
@@ -45,15 +48,17 @@ def imagenet_input(images: Tensor) -> Tensor:
 
 
 class PoolNet(nn.Module):
-    """Global guidance and feature aggregation over the five maps of a backbone (Liu et al. 2019).
+    """Global guidance and feature aggregation over the maps of a backbone (Liu et al. 2019).
 
     The whole network stays in eval mode, as its authors train it: batches of one image would spoil the
     statistics of the backbone's BatchNorm, whose scales and shifts are frozen too.
 
     Args:
-        backbone: ``backbone(x)`` gives five maps [stem, s1, s2, s3, s4]; has ``channels`` and ``strides``.
+        backbone: ``backbone(x)`` gives maps, the finest first; has ``channels`` and ``strides``.
         width: factor of the channels of all new layers.
         prepare: what ``preprocess`` does; it belongs to the weights of the backbone.
+        convert: bring five maps to the channels of the paper first. Otherwise the maps enter the decoder as they are
+            and its width has to be 1, as in the authors' VGG16.
     """
 
     def __init__(
@@ -62,13 +67,16 @@ class PoolNet(nn.Module):
         *,
         width: float = 1.0,
         prepare: Callable[[Tensor], Tensor] = imagenet_input,
+        convert: bool = True,
     ):
         super().__init__()
-        levels = [max(1, round(width * channels)) for channels in LEVELS]
+        if not convert and width != 1:
+            raise ValueError("this PoolNet has no layers that change its backbone's channels: set poolnet.width to 1")
+        levels = [max(1, round(width * channels)) for channels in LEVELS] if convert else list(backbone.channels)
         self.backbone = backbone
         self.preprocess = prepare
-        self.guidance = Guidance(backbone.channels[4], levels[4], guided=levels[:4])
-        self.convert = nn.ModuleList(map(_conv1x1, backbone.channels, levels))
+        self.guidance = Guidance(backbone.channels[-1], levels[-1], guided=levels[:-1], reduce=convert)
+        self.convert = nn.ModuleList(map(_conv1x1, backbone.channels, levels) if convert else [])
         self.aggregate = nn.ModuleList(self._aggregations(levels, backbone.strides))
         self.score = nn.Conv2d(levels[0], 1, kernel_size=1)
         self._initialise(width)
@@ -77,11 +85,9 @@ class PoolNet(nn.Module):
 
     @staticmethod
     def _aggregations(levels: list[int], strides: tuple[int, ...]) -> list["Aggregation"]:
-        """Aggregations from the deepest level to the stem, then the last one, which has nothing to fuse."""
-        sources = [levels[4], levels[3], levels[2], levels[1]]
-        targets = [levels[3], levels[2], levels[1], levels[0]]
-        ups = [strides[level + 1] != strides[level] for level in (3, 2, 1, 0)]
-        fused = [Aggregation(*sizes, up=up) for *sizes, up in zip(sources, targets, ups, strict=True)]
+        """Aggregations from the deepest level to the finest, then the last one, which has nothing to fuse."""
+        steps = list(zip(levels[1:], levels[:-1], strides[1:], strides[:-1], strict=True))[::-1]
+        fused = [Aggregation(source, target, up=deep != fine) for source, target, deep, fine in steps]
         return [*fused, Aggregation(levels[0], levels[0], up=False, fuse=False)]
 
     def _initialise(self, width: float) -> None:
@@ -103,25 +109,28 @@ class PoolNet(nn.Module):
         """
         maps = self.backbone(x)
         guides = self.guidance(maps)
-        laterals = [convert(features) for convert, features in zip(self.convert, maps, strict=True)]
-        merged = laterals[4]
-        for aggregate, lateral, guide in zip(self.aggregate, laterals[3::-1], guides, strict=False):
+        if self.convert:
+            maps = [convert(features) for convert, features in zip(self.convert, maps, strict=True)]
+        *laterals, merged = maps
+        *fused, last = self.aggregate
+        for aggregate, lateral, guide in zip(fused, laterals[::-1], guides, strict=True):
             merged = aggregate(merged, lateral, guide)
-        return _resize(self.score(self.aggregate[4](merged)), x.shape[-2:])
+        return _resize(self.score(last(merged)), x.shape[-2:])
 
 
 class Guidance(nn.Module):
-    """Pyramid pooling of the deepest map, told to each of the four levels above it.
+    """Pyramid pooling of the deepest map, told to each of the levels above it.
 
     Args:
         channels: of the deepest map.
         width: channels of the pyramid.
-        guided: channels of the guidance at [stem, s1, s2, s3].
+        guided: channels of the guidance at the other maps, the finest first.
+        reduce: bring the deepest map to the width of the pyramid, which it has otherwise.
     """
 
-    def __init__(self, channels: int, width: int, guided: list[int]):
+    def __init__(self, channels: int, width: int, guided: list[int], *, reduce: bool):
         super().__init__()
-        self.reduce = nn.Conv2d(channels, width, kernel_size=1, bias=False)
+        self.reduce = nn.Conv2d(channels, width, kernel_size=1, bias=False) if reduce else nn.Identity()
         self.pyramid = nn.ModuleList(
             nn.Sequential(nn.AdaptiveAvgPool2d(cells), *_conv1x1(width, width)) for cells in PYRAMID
         )
@@ -131,11 +140,12 @@ class Guidance(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        """Guidance for s3, s2, s1 and the stem, in this order and of their sizes."""
-        reduced = self.reduce(maps[4])
+        """Guidance for all but the deepest map, from the deepest of them to the finest and of their sizes."""
+        *others, deepest = maps
+        reduced = self.reduce(deepest)
         levels = [_resize(level(reduced), reduced.shape[-2:]) for level in self.pyramid]
         joined = self.join(torch.cat([reduced, *levels], dim=1))
-        sizes = [features.shape[-2:] for features in maps[3::-1]]
+        sizes = [features.shape[-2:] for features in others[::-1]]
         return [tell(_resize(joined, size)) for tell, size in zip(self.tell, sizes, strict=True)]
 
 
@@ -175,6 +185,7 @@ class CaffeResNet50(nn.Module):
     ``fc``, so that ``resnet50_caffe.pth`` of PoolNet's authors loads by ``load_weights``.
     """
 
+    default_cfg: ClassVar = {"architecture": "resnet50_caffe", "classifier": "fc"}
     channels = (64, 256, 512, 1024, 2048)
     strides = (2, 4, 8, 16, 16)
 
@@ -200,10 +211,6 @@ class CaffeResNet50(nn.Module):
             maps.append(x)
         return maps
 
-    def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Load a state dict of a ResNet-50 classifier; its ``fc`` is left out, all else has to fit."""
-        self.load_state_dict({name: value for name, value in state.items() if not name.startswith("fc.")})
-
 
 class CaffeBottleneck(nn.Module):
     """1x1, 3x3 and 1x1 convolutions beside a shortcut; the stride is in the first of them."""
@@ -225,6 +232,9 @@ class CaffeBottleneck(nn.Module):
         out = F.relu(self.bn1(self.conv1(x)))
         out = F.relu(self.bn2(self.conv2(out)))
         return F.relu(self.bn3(self.conv3(out)) + self.downsample(x))
+
+
+CAFFE = {"resnet50_caffe": CaffeResNet50, "vgg16_caffe": CaffeVGG16}
 
 
 def _stage(channels: int, planes: int, *, blocks: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:

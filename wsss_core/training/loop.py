@@ -48,6 +48,7 @@ def fit(
     output: str | Path,
     digest: str,
     lr: Callable[[], float],
+    after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> None:
     """Run ``step(batch, micro_step)`` over all batches of all epochs.
 
@@ -59,6 +60,7 @@ def fit(
         state: name -> object with ``state_dict`` and ``load_state_dict``: all that a resumed training needs.
         output: the checkpoint that the caller writes afterwards (see ``finish``).
         lr: the learning rate to note in the history.
+        after_epoch: called with the number of each epoch, from 1, once it is over.
 
     Raises:
         FloatingPointError: a loss is no longer finite.
@@ -83,6 +85,7 @@ def fit(
         means = _means(sums, counts, output)
         history.add({"epoch": epoch + 1, **means, "lr": lr(), "seconds": round(time.monotonic() - started, 2),
                      "gpu_memory_mb": _peak_memory()})  # fmt: skip
+        after_epoch(epoch + 1)
         _keep(output, digest, state, history, epoch + 1)
     history.close()
 

@@ -1,5 +1,7 @@
 """Losses that need nothing but a prediction and its target."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -21,6 +23,22 @@ def segmentation_loss(logits: Tensor, target: Tensor, smoothing: float = 0.1, ig
     loss = F.cross_entropy(logits.float(), target, ignore_index=ignore, label_smoothing=smoothing, reduction="sum")
     # cross_entropy's own mean is NaN for a batch of void pixels alone
     return loss / (target != ignore).sum().clamp(min=1)
+
+
+def multi_scale_loss(outputs: Sequence[Tensor], target: Tensor, ignore: int = 255) -> Tensor:
+    """Sum of the cross-entropies of several maps of the same images, as DeepLabV2 is trained (deeplab-pytorch).
+
+    Args:
+        outputs: logits (N, K, h, w), each of a size of its own.
+        target: (N, H, W) uint8: 0 to K - 1, or ``ignore``. For each map it is shrunk to the pixels in the middle of its
+            cells, which are those that Pillow's nearest resize takes in the published code.
+
+    Returns:
+        A float32 scalar.
+    """
+    sizes = [logits.shape[2:] for logits in outputs]
+    targets = [F.interpolate(target[:, None], size, mode="nearest-exact")[:, 0] for size in sizes]
+    return sum(segmentation_loss(o, t, smoothing=0.0, ignore=ignore) for o, t in zip(outputs, targets, strict=True))
 
 
 def saliency_loss(logits: Tensor, target: Tensor, iter_size: int = 10) -> Tensor:

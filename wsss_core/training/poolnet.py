@@ -15,7 +15,7 @@ from wsss_core.data.masks import read_grey
 from wsss_core.jobs import digest_of
 from wsss_core.models.backbones import load_weights, read_state
 from wsss_core.models.classifier import read_model, save_model
-from wsss_core.models.poolnet import CaffeResNet50, PoolNet, build_poolnet
+from wsss_core.models.poolnet import CAFFE, PoolNet, build_poolnet
 from wsss_core.training.loop import finish, fit
 from wsss_core.training.losses import saliency_loss
 
@@ -98,13 +98,11 @@ def train_poolnet(
 
     Args:
         masks: folder of binary PNGs, see ``saliency.make_saliency_masks``.
-        weights: the backbone's weights (for ``resnet50_caffe`` the file of PoolNet's authors), or None.
+        weights: the backbone's weights (for those of Caffe the file of PoolNet's authors), or None.
     """
     model = build_poolnet(settings.backbone, width=settings.width)
-    if weights is not None and isinstance(model.backbone, CaffeResNet50):
-        model.backbone.load_weights(read_state(weights))
-    elif weights is not None:
-        load_weights(model.backbone.network, weights)
+    if weights is not None:
+        load_backbone(model, settings.backbone, weights)
     model.to(device)
     loader = EpochLoader(
         SaliencyPairs(manifest, masks, settings.smallest_side), batch_size=1, seed=seed, workers=workers
@@ -121,6 +119,24 @@ def train_poolnet(
     )
     save_model(output, model, {"backbone": settings.backbone, "width": settings.width})
     finish(output)
+
+
+def load_backbone(model: PoolNet, backbone: str, weights: Path) -> None:
+    """Load the weights of a PoolNet's backbone, see ``load_weights``.
+
+    Raises:
+        ValueError: the file is a checkpoint of this pipeline, and the backbone one of Caffe. They may have the same
+            tensors, but not the same input, nor the same strides within a stage.
+    """
+    if backbone not in CAFFE:
+        load_weights(model.backbone.network, weights)
+    elif "recipe" in read_state(weights):
+        raise ValueError(
+            f"{weights} was trained by this pipeline and does not fit {backbone}: set poolnet.weights to pretrained "
+            "or to a file of its authors, or poolnet.backbone to the backbone of that checkpoint"
+        )
+    else:
+        load_weights(model.backbone, weights)
 
 
 def folder_digest(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Rule train_pnoc: hand the job's files and settings to the core."""
+"""Rule train_classifier: hand the job's files and settings to the core."""
 
 from wsss_core.jobs import log_to, pick_device, seed_everything
 
@@ -7,18 +7,18 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
-from wsss_core.training.pnoc import PnocSettings, train_pnoc
-from wsss_core.training.vanilla import ClassifierSettings
+from wsss_core.training.classifier import ClassifierSettings, Parts, train_classifier
 
 seed_everything(snakemake.params.seed, snakemake.threads)
-train_pnoc(
-    manifest=Manifest.read(snakemake.input.manifest),
+train_classifier(
+    manifest=Manifest.read(snakemake.input.manifest).labelled(),
     classes=len(Classes.read(snakemake.input.classes)),
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
-    ordinary=Path(snakemake.input.ordinary),
+    ordinary=Path(snakemake.input.ordinary) if snakemake.input.ordinary else None,
     settings=ClassifierSettings(**snakemake.params.settings["classifier"]),
-    pnoc=PnocSettings.from_config(snakemake.params.settings["pnoc"]),
+    parts=Parts.from_config(snakemake.params.settings),
     output=Path(snakemake.output.model),
+    epochs=Path(snakemake.output.epochs),
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads - 1,

@@ -1,0 +1,33 @@
+"""Rule evaluate_epochs: hand the job's files and settings to the core."""
+
+from wsss_core.jobs import log_to, pick_device
+
+log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from pathlib import Path
+
+from wsss_core.data import Classes, Manifest
+from wsss_core.monitoring import MonitoringSettings, evaluate_epochs
+from wsss_core.scores import write_result
+
+epochs = Path(snakemake.input.epochs)
+scores = evaluate_epochs(
+    checkpoints={"first": epochs / "first.pt", "middle": epochs / "middle.pt", "last": Path(snakemake.input.model)},
+    manifest=Manifest.read(snakemake.input.manifest),
+    classes=Classes.read(snakemake.input.classes),
+    settings=MonitoringSettings(**snakemake.params.settings),
+    device=pick_device(snakemake.resources.get("gpu", 0)),
+    workers=snakemake.threads - 1,
+)
+write_result(
+    snakemake.output.result,
+    scores,
+    stage="priors_by_epoch",
+    dataset=snakemake.wildcards.dataset,
+    run=snakemake.wildcards.run,
+    split=snakemake.params.subset,
+    image_level_labels_used=True,
+    settings=snakemake.params.settings,
+    seed=snakemake.params.seed,
+    revision=snakemake.params.revision,
+)

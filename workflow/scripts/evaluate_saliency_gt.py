@@ -1,0 +1,32 @@
+"""Rule evaluate_saliency_gt: hand the job's files and settings to the core."""
+
+from wsss_core.jobs import log_to
+
+log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from pathlib import Path
+
+from wsss_core.data import Classes, Manifest
+from wsss_core.scores import SaliencyScoreSettings, evaluate_saliency_gt, write_result
+
+scores = evaluate_saliency_gt(
+    manifest=Manifest.read(snakemake.input.manifest),
+    classes=Classes.read(snakemake.input.classes),
+    coarse=Path(snakemake.input.coarse),
+    refined=Path(snakemake.input.refined),
+    settings=SaliencyScoreSettings(**snakemake.params.settings["saliency_scores"]),
+    workers=snakemake.threads,
+)
+write_result(
+    snakemake.output.result,
+    scores,
+    stage="saliency with known classes",
+    dataset=snakemake.wildcards.dataset,
+    run=snakemake.wildcards.run,
+    split=snakemake.params.subset,
+    image_level_labels_used=True,
+    ground_truth_used=True,
+    settings=snakemake.params.settings,
+    seed=snakemake.params.seed,
+    revision=snakemake.params.revision,
+)

@@ -1,0 +1,55 @@
+"""Images mixed with a partner: CutMix (Yun et al. 2019), MixUp (Zhang et al. 2018), or one of both at random."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+KINDS = ("cutmix", "mixup", "cut_or_mix")
+
+
+class Mixed(Dataset):
+    """Samples with ``image`` (3, S, S) and ``labels`` (C,), some of them mixed with another sample at random.
+
+    The share of each image is uniform in [0, 1] (a Beta(1, 1)); the labels are mixed in the same proportion, by area
+    for CutMix. Classes of both images count as present.
+
+    Args:
+        samples: a dataset whose ``sample(index, rng)`` draws all its randomness from ``rng``.
+        kind: one of ``KINDS``.
+        probability: how often a sample is mixed.
+    """
+
+    def __init__(self, samples: Dataset, kind: str, probability: float):
+        if kind not in KINDS:
+            raise ValueError(f"mixing is {kind!r}: use none, {', '.join(KINDS)}")
+        self.samples, self.kind, self.probability = samples, kind, probability
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """``image`` and ``labels``, the latter in [0, 1]."""
+        own = self.samples.sample(index, rng)
+        if rng.random() >= self.probability:
+            return own
+        other = self.samples.sample(int(rng.integers(len(self.samples))), rng)
+        share = float(rng.random())
+        cut = self.kind == "cutmix" or (self.kind == "cut_or_mix" and rng.random() < 0.5)
+        if cut:
+            image, share = _paste(own["image"], other["image"], share, rng)
+        else:
+            image = torch.lerp(other["image"], own["image"], share)
+        return {"image": image, "labels": torch.lerp(other["labels"], own["labels"], share)}
+
+
+def _paste(own: Tensor, other: Tensor, share: float, rng: np.random.Generator) -> tuple[Tensor, float]:
+    """Put a box of the other image into this one, around a random centre; return the share that is left of it."""
+    height, width = own.shape[1:]
+    half = (1 - share) ** 0.5 / 2
+    y, x = int(rng.integers(height)), int(rng.integers(width))
+    top, bottom = max(0, y - int(half * height)), min(height, y + int(half * height))
+    left, right = max(0, x - int(half * width)), min(width, x + int(half * width))
+    image = own.clone()
+    image[:, top:bottom, left:right] = other[:, top:bottom, left:right]
+    return image, 1 - (bottom - top) * (right - left) / (height * width)
