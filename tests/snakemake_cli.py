@@ -46,6 +46,10 @@ def succeed(folder: Path, *options: str, **call) -> str:
 
 def planned(folder: Path, *options: str, **call) -> Counter:
     """How often each rule would run."""
-    output = succeed(folder, "--dry-run", *options, **call)
+    return jobs_in(succeed(folder, "--dry-run", *options, **call))
+
+
+def jobs_in(output: str) -> Counter:
+    """How often each rule runs, as Snakemake says before it starts."""
     table = re.search(r"^job +count\n-[- ]+\n(.*?)^total", output, re.MULTILINE | re.DOTALL)
     return Counter({rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table[1], re.M)} if table else {})

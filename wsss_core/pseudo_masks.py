@@ -4,6 +4,7 @@ import logging
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,10 +20,12 @@ from wsss_core.data.images import read_image
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.masks import read_grey, write_mask
 from wsss_core.files import whole
-from wsss_core.models.affinity import AffinityNet
 from wsss_core.parallel import in_processes
 from wsss_core.random_walk import finish_walk, random_walk
 from wsss_core.saliency import count_progress
+
+if TYPE_CHECKING:  # see saliency.py
+    from wsss_core.models.affinity import AffinityNet
 
 logger = logging.getLogger(__name__)
 WALK_STRIDE = 4
@@ -104,7 +107,7 @@ class WalkSettings:
 
 def walk_cams(
     *,
-    model: AffinityNet,
+    model: "AffinityNet",
     manifest: Manifest,
     cams: CamStore,
     store: Path,
@@ -145,7 +148,7 @@ def _at_walk_stride(cams: CamStore, row: Row) -> np.ndarray:
 class _Padded(torch.nn.Module):
     """Edge logits of images that are first padded bottom/right to at least ``side``, cropped to their own grid."""
 
-    def __init__(self, model: AffinityNet, side: int):
+    def __init__(self, model: "AffinityNet", side: int):
         super().__init__()
         self.model, self.side = model, side
 

@@ -4,6 +4,7 @@ import logging
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from wsss_core.data.images import read_image
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.masks import write_grey
 from wsss_core.files import whole
-from wsss_core.models.c2am import C2AM
-from wsss_core.models.poolnet import PoolNet
 from wsss_core.parallel import in_processes
+
+if TYPE_CHECKING:  # each worker process would spend seconds on importing timm
+    from wsss_core.models.c2am import C2AM
+    from wsss_core.models.poolnet import PoolNet
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +47,7 @@ class C2amMapSettings:
 
 
 class _Logits(nn.Module):
-    def __init__(self, model: C2AM):
+    def __init__(self, model: "C2AM"):
         super().__init__()
         self.model = model
 
@@ -54,7 +57,7 @@ class _Logits(nn.Module):
 
 def dump_saliency(
     *,
-    model: C2AM,
+    model: "C2AM",
     manifest: Manifest,
     store: Path,
     settings: C2amMapSettings,
@@ -108,7 +111,7 @@ def _saliency_mask(row: Row, *, maps: CamStore, folder: Path, settings: Saliency
 
 
 @torch.inference_mode()
-def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device: torch.device) -> None:
+def predict_saliency(*, model: "PoolNet", manifest: Manifest, folder: Path, device: torch.device) -> None:
     """Write PoolNet's saliency of every image at its own size, 8 bit PNG of the probability."""
     model.to(device).eval()
     with whole(folder) as partial_folder:
@@ -116,7 +119,7 @@ def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device
         count_progress((_predict(model, row, partial_folder, device) for row in manifest.rows), len(manifest))
 
 
-def _predict(model: PoolNet, row: Row, folder: Path, device: torch.device) -> None:
+def _predict(model: "PoolNet", row: Row, folder: Path, device: torch.device) -> None:
     rgb = torch.from_numpy(np.array(read_image(row.image))).permute(2, 0, 1)[None].to(device, torch.float32)
     saliency = torch.sigmoid(model(model.preprocess(rgb)))[0, 0]
     write_grey(folder / f"{row.id}.png", (saliency * 255).round().to(torch.uint8).cpu().numpy())

@@ -113,3 +113,15 @@ def test_a_restored_optimiser_goes_on_with_rate_and_waiting_gradients(tmp_path):
     optimizer.step(NO_SCALER)
     restored.step(NO_SCALER)
     assert torch.equal(net.old.weight, twin.old.weight)
+
+
+def test_an_update_that_the_scaler_leaves_out_does_not_count_for_the_decay():
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = PolySGD([{"params": [parameter], "lr": 1.0}], updates=10)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    for factor, updates in ((float("inf"), 0), (1.0, 1)):
+        scaler.scale((factor * parameter).sum()).backward()
+        optimizer.step(scaler)
+        assert optimizer.decay.last_epoch == updates
+        assert parameter.grad is None
+    assert parameter.tolist() == [0.0, 0.0]

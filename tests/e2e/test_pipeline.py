@@ -23,9 +23,10 @@ pytestmark = pytest.mark.e2e
 
 TINY = yaml.safe_load((ROOT / "tests/tiny/config.yaml").read_text())
 CLASSIFIER = "results/demo/cam/classifier.pt"
+BY_EPOCH = "results/demo/cam/priors_by_epoch.json"
 LIMIT = 900  # seconds; the whole run takes two or three minutes on two cores
 # Starting worker processes costs more than these few pictures: only these rules, one a kind of worker, have them.
-WITH_WORKERS = {"train_vanilla", "train_pnoc", "make_saliency_masks"}
+WITH_WORKERS = {"train_classifier", "make_saliency_masks"}
 THREADS = ("--set-threads", *(f"{rule}=1" for rule in sorted(set(REVISION) - WITH_WORKERS)))
 
 
@@ -33,7 +34,7 @@ THREADS = ("--set-threads", *(f"{rule}=1" for rule in sorted(set(REVISION) - WIT
 def finished(tmp_path_factory):
     """A folder in which every score was made from nothing."""
     folder = tmp_path_factory.mktemp("pipeline")
-    succeed(folder, "--show-failed-logs", *THREADS, targets=SCORES, config=TINY, timeout=LIMIT)
+    succeed(folder, "--show-failed-logs", *THREADS, targets=[*SCORES, BY_EPOCH], config=TINY, timeout=LIMIT)
     return folder
 
 
@@ -62,6 +63,16 @@ def test_a_swept_score_says_how_its_threshold_was_chosen(finished, path):
     assert (best["miou"], best["threshold"]) == (result["miou"], result["threshold"])
 
 
+def test_the_first_epoch_the_middle_one_and_the_last_are_scored(finished):
+    result = json.loads((finished / BY_EPOCH).read_text())
+    assert (result["stage"], result["split"], result["image_level_labels_used"]) == ("priors_by_epoch", "train", True)
+    assert [result[name]["epoch"] for name in ("first", "middle", "last")] == [1, 2, 4]
+    for name in ("first", "middle", "last"):
+        assert result[name]["threshold"] in result["settings"]["thresholds"]
+        for score in ("miou", "precision", "recall", "f1", "roc_auc"):
+            assert 0 <= result[name][score] <= 1, (name, score)
+
+
 def test_every_picture_of_the_val_split_has_a_mask_of_its_size(finished):
     rows = Manifest.read(finished / "results/demo/manifest/val.csv").rows
     for row in rows:
@@ -82,7 +93,7 @@ def test_every_store_is_whole_and_in_the_order_of_the_manifest(finished, store):
 
 
 def test_a_second_call_has_nothing_to_do(finished):
-    assert planned(finished, targets=SCORES, config=TINY) == Counter()
+    assert planned(finished, targets=[*SCORES, BY_EPOCH], config=TINY) == Counter()
 
 
 def test_a_training_that_was_killed_ends_in_the_same_weights(finished, tmp_path):
@@ -96,7 +107,7 @@ def test_a_training_that_was_killed_ends_in_the_same_weights(finished, tmp_path)
     assert "--rerun-incomplete" in refused.stdout
     succeed(folder, "--unlock", **call)
     succeed(folder, "--rerun-incomplete", **call)
-    assert "resuming after epoch" in (folder / "logs/demo/cam/train_vanilla.log").read_text()
+    assert "resuming after epoch" in (folder / "logs/demo/cam/train_classifier.log").read_text()
     resumed, whole = (torch.load(f / CLASSIFIER, weights_only=True)["state"] for f in (folder, finished))
     assert resumed.keys() == whole.keys()
     assert [name for name in whole if not torch.equal(resumed[name], whole[name])] == []

@@ -9,22 +9,39 @@ from snakemake.utils import update_config, validate
 from snakemake_cli import ROOT
 
 from wsss_core.cams import CamSettings
+from wsss_core.data.mixing import KINDS
+from wsss_core.data.transforms import AUGMENTATIONS
+from wsss_core.models.backbones import FROZEN
+from wsss_core.monitoring import MonitoringSettings
 from wsss_core.pseudo_masks import AffinityLabelSettings, PseudoMaskSettings, WalkSettings
+from wsss_core.recipes import METHODS
 from wsss_core.saliency import C2amMapSettings, SaliencyMaskSettings
 from wsss_core.scores import SaliencyScoreSettings, SweepSettings
 from wsss_core.segmentation import PredictionSettings
 from wsss_core.training.affinity import AffinitySettings
+from wsss_core.training.averaging import AverageSettings
 from wsss_core.training.c2am import C2amSettings
+from wsss_core.training.class_choice import STRATEGIES
+from wsss_core.training.classifier import (
+    ClassifierSettings,
+    DiscriminatorSettings,
+    ErasingSettings,
+    Parts,
+    PuzzleSettings,
+    Ramp,
+)
 from wsss_core.training.deeplab import DeeplabSettings
-from wsss_core.training.pnoc import PnocSettings
+from wsss_core.training.deeplabv2 import DeeplabV2Settings
 from wsss_core.training.poolnet import PoolnetSettings
-from wsss_core.training.vanilla import ClassifierSettings
 
 SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
 DATACLASSES = {
     "classifier": ClassifierSettings,
-    "pnoc": PnocSettings,
+    "puzzle": PuzzleSettings,
+    "erasing": ErasingSettings,
+    "discriminator": DiscriminatorSettings,
+    "monitoring": MonitoringSettings,
     "cams": CamSettings,
     "priors": SweepSettings,
     "c2am": C2amSettings,
@@ -38,6 +55,7 @@ DATACLASSES = {
     "pseudo_masks": PseudoMaskSettings,
     "pseudo_scores": SweepSettings,
     "deeplab": DeeplabSettings,
+    "deeplabv2": DeeplabV2Settings,
     "prediction": PredictionSettings,
 }
 
@@ -57,12 +75,43 @@ def test_settings_schema_and_dataclasses_have_the_same_sections():
     assert set(SCHEMA["properties"]["settings"]["required"]) == set(DATACLASSES)
 
 
+# Keys that are no field: an input of the stage, the choice between two dataclasses.
+INPUTS = {"weights", "network"}
+# Fields that are no key of the section: images are looked at as large as the classifier's crops.
+FROM_ELSEWHERE = {"monitoring": {"crop"}}
+
+
 @pytest.mark.parametrize("section", DATACLASSES)
 def test_settings_schema_and_dataclass_have_the_same_keys(section):
-    weights = {"weights"} & set(configuration()["settings"][section])  # an input of the stage, not a setting
+    in_config = set(configuration()["settings"][section])
     in_schema = SCHEMA["$defs"]["settings"]["properties"][section]["properties"]
-    in_class = {field.name for field in fields(DATACLASSES[section])}
-    assert set(configuration()["settings"][section]) == set(in_schema) == in_class | weights
+    in_class = {field.name for field in fields(DATACLASSES[section])} - FROM_ELSEWHERE.get(section, set())
+    assert in_config == set(in_schema) == in_class | (INPUTS & in_config)
+
+
+def test_settings_within_settings_have_the_same_keys():
+    average = SCHEMA["$defs"]["settings"]["properties"]["classifier"]["properties"]["average"]["oneOf"][1]
+    for node, kind in ((average, AverageSettings), (SCHEMA["$defs"]["ramp"], Ramp)):
+        assert set(node["properties"]) == {field.name for field in fields(kind)}
+    assert set(average["required"]) == set(average["properties"])  # config.yaml has none that would fill it up
+
+
+def test_the_settings_of_a_classifier_make_all_parts_of_every_method():
+    settings = configuration()["settings"]
+    for method, sections in METHODS.items():
+        parts = Parts.from_config({"classifier": settings["classifier"]} | {name: settings[name] for name in sections})
+        made = {name for name in METHODS["pnoc"] if getattr(parts, name)}
+        assert made == set(sections), method
+        assert all(isinstance(getattr(parts, name), DATACLASSES[name]) for name in sections)
+
+
+def test_methods_of_the_schema_are_those_of_the_recipes():
+    assert SCHEMA["$defs"]["run"]["properties"]["method"]["enum"] == list(METHODS)
+    choices = SCHEMA["$defs"]["settings"]["properties"]
+    assert choices["erasing"]["properties"]["class_choice"]["enum"] == list(STRATEGIES)
+    assert choices["classifier"]["properties"]["mixing"]["enum"] == ["none", *KINDS]
+    assert choices["classifier"]["properties"]["frozen"]["enum"] == list(FROZEN)
+    assert choices["classifier"]["properties"]["augmentation"]["enum"] == list(AUGMENTATIONS)
 
 
 def objects_of(node):
@@ -94,6 +143,13 @@ def test_every_key_is_described_and_unknown_ones_are_refused():
         ({"datasets": {"voc": {"path": "here"}}}, "'path' was unexpected"),
         ({"datasets": {"voc": {"kind": "vok"}}}, "'vok' is not one of"),
         ({"runs": {"pnoc": {"method": "pnok"}}}, "'pnok' is not one of"),
+        ({"runs": {"pnoc": {"prior": "cam"}}}, "'prior' was unexpected"),
+        ({"settings": {"classifier": {"mixing": "mosaic"}}}, "'mosaic' is not one of"),
+        ({"settings": {"classifier": {"average": {"decay": 0.9}}}}, "average"),
+        ({"settings": {"classifier": {"mixing_probability": 1.5}}}, "1.5 is greater than the maximum"),
+        ({"settings": {"erasing": {"class_choice": "rare"}}}, "'rare' is not one of"),
+        ({"settings": {"erasing": {"masking_depth": -1}}}, "-1 is less than the minimum"),
+        ({"settings": {"puzzle": {"pieces": 9}}}, "9 is not one of"),
         ({"settings": {"deeplab": {"learning_rate": "1e-4"}}}, "'1e-4' is not of type 'number'"),  # YAML's 1e-4
         ({"settings": {"cams": {"scales": []}}}, "scales"),
         ({"seeds": [-1]}, "-1 is less than the minimum"),

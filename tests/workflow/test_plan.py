@@ -1,10 +1,11 @@
 """What Snakemake would run: the whole plan of VOC, and after a change of a complete run."""
 
 import os
+import re
 from collections import Counter
 
 import pytest
-from snakemake_cli import SCORES, planned, succeed
+from snakemake_cli import SCORES, jobs_in, planned, snakemake, succeed
 
 FROM_SEGMENTATION = {"train_deeplab", "predict_masks", "evaluate_segmentation"}
 FROM_AFFINITY_LABELS = {
@@ -14,7 +15,21 @@ FROM_AFFINITY_LABELS = {
     "make_pseudo_masks",
     "evaluate_pseudo_masks",
 } | FROM_SEGMENTATION
+FROM_CLASSIFIER = {
+    "train_classifier",
+    "dump_cams",
+    "evaluate_cams",
+    "evaluate_epochs",
+    "make_hints",
+    "train_c2am",
+    "dump_saliency",
+    "make_saliency_masks",
+    "train_poolnet",
+    "predict_saliency",
+    "evaluate_saliency",
+} | FROM_AFFINITY_LABELS
 VOC_MANIFEST = "results/voc/manifest/train.csv"
+BY_EPOCH = "results/demo/pnoc/priors_by_epoch.json"
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +39,7 @@ def complete(tmp_path_factory):
     lists = folder / "data/VOCdevkit/VOC2012/ImageSets/Segmentation"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("2007_000032\n")
-    targets = [*SCORES, VOC_MANIFEST]
+    targets = [*SCORES, BY_EPOCH, VOC_MANIFEST]
     summary = succeed(folder, "--summary", targets=targets)
     for line in summary.splitlines():
         path = folder / line.split("\t")[0]
@@ -50,8 +65,7 @@ def test_the_recipe_of_voc_is_planned_whole_and_the_plain_classifier_once(tmp_pa
         fetch_weights=2,  # ResNeSt-269 and PoolNet's ResNet-50
         make_classes=1,
         make_manifest=3,
-        train_vanilla=1,
-        train_pnoc=1,
+        train_classifier=2,
         dump_cams=2,
         evaluate_cams=1,
         make_hints=1,
@@ -70,10 +84,67 @@ def test_the_recipe_of_voc_is_planned_whole_and_the_plain_classifier_once(tmp_pa
     )
 
 
+def with_classifiers(folder, targets):
+    """What would run, and the runs whose classifiers would be trained."""
+    output = succeed(folder, "--dry-run", targets=targets)
+    return jobs_in(output), sorted(re.findall(r"Classifier of demo (\S+)", output))
+
+
+def test_a_classifier_is_trained_once_for_all_runs_that_use_it(tmp_path):
+    """As the ordinary one of two runs, as weights to start from, and as the priors of another run."""
+    runs = ("poc", "puzzle", "pnoc", "pnoc_nosal", "cam_nols")
+    plan, classifiers = with_classifiers(tmp_path, [f"results/demo/{run}/priors_miou.json" for run in runs])
+    assert classifiers == ["cam", "cam_nols", "pnoc", "poc", "puzzle"]
+    assert (plan["train_classifier"], plan["dump_cams"], plan["evaluate_cams"]) == (5, 4, 5)
+
+
+def test_a_run_with_another_runs_priors_shares_all_that_its_classifier_leaves(tmp_path):
+    files = ("priors_by_epoch.json", "pseudo_miou.json", "pseudo_miou_val.json")
+    targets = [f"results/demo/{run}/{file}" for run in ("pnoc", "pnoc_nosal") for file in files]
+    plan, classifiers = with_classifiers(tmp_path, targets)
+    assert classifiers == ["cam", "pnoc"]
+    assert plan["dump_cams"] == 2  # of the training subset and of val
+    assert (plan["evaluate_epochs"], plan["evaluate_pseudo_masks_on_val"]) == (2, 2)
+
+
+def test_a_run_without_saliency_makes_none(tmp_path):
+    plan = planned(tmp_path, targets=["results/demo/pnoc_nosal/seg_miou.json"])
+    assert set(plan) == {
+        "make_demo", "make_manifest", "make_classes", "train_classifier", "dump_cams", "make_affinity_labels",
+        "train_affinity", "walk_cams", "make_pseudo_masks", "train_deeplab", "predict_masks", "evaluate_segmentation",
+    }  # fmt: skip
+
+
+def test_full_supervision_needs_neither_a_classifier_nor_pseudo_masks(tmp_path):
+    plan = planned(tmp_path, targets=["results/voc/supervised_v3/seg_miou.json"])
+    assert set(plan) == {
+        "fetch_weights", "make_manifest", "make_classes", "train_deeplab", "predict_masks", "evaluate_segmentation",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("demo/pnoc_nosal/saliency_miou.json", r"pnoc_nosal\.saliency is none: this file cannot be made"),
+        ("demo/supervised_v3/pseudo_miou.json", r"supervised_v3\.pseudo_masks is ground_truth: this file cannot"),
+        (
+            "demo/occse_depth7/priors_miou.json",
+            r"run occse_depth7 on data set demo: erasing\.masking_depth is 7, but its ordinary classifier cam_resnet38d"
+            r" has the backbone test_resnet with 5 groups",
+        ),
+    ],
+)
+def test_what_a_run_does_not_have_cannot_be_asked_for(tmp_path, target, message):
+    done = snakemake(tmp_path, "--dry-run", targets=[f"results/{target}"])
+    assert done.returncode != 0
+    assert re.search(message, done.stdout), done.stdout[-2000:]
+
+
 def test_a_run_with_another_seed_takes_nothing_from_the_first_seed_but_the_data(complete):
     plan = planned(complete, targets=["results/demo/pnoc/over_seeds.json"])
-    trainings = ("train_vanilla", "train_pnoc", "train_c2am", "train_poolnet", "train_affinity", "train_deeplab")
+    trainings = ("train_c2am", "train_poolnet", "train_affinity", "train_deeplab")
     assert {rule: plan[rule] for rule in trainings} == dict.fromkeys(trainings, 2)
+    assert plan["train_classifier"] == 4  # the ordinary one and P-NOC's
     assert plan["make_manifest"] == plan["make_demo"] == 0
     assert plan["mean_over_seeds"] == 1
 
@@ -93,10 +164,21 @@ def test_thresholds_of_a_score_train_nothing(complete):
     assert plan == Counter(evaluate_cams=2, evaluate_saliency=1)
 
 
+def test_a_part_of_the_loss_concerns_the_runs_whose_method_has_it(complete):
+    """The plain classifier has no such part, so it and the score of its priors stay."""
+    plan = planned(complete, targets=[*SCORES, BY_EPOCH], config=of_demo("erasing", by_epoch=True))
+    assert plan == Counter(FROM_CLASSIFIER)
+
+
+def test_monitoring_scores_epochs_and_nothing_follows_from_it(complete):
+    plan = planned(complete, targets=[*SCORES, BY_EPOCH], config=of_demo("monitoring", thresholds=[0.2]))
+    assert plan == Counter(evaluate_epochs=1)
+
+
 def test_speed_and_the_order_of_keys_rerun_nothing(complete):
-    speed = ("--cores", "1", "--set-threads", "train_pnoc=1", "--set-resources", "train_pnoc:mem_mb=900")
-    reordered = of_demo("pnoc", erasing={"fraction": 1.0, "end": 1.0, "start": 0.3}, pieces=4)
-    assert planned(complete, *speed, targets=SCORES, config=reordered) == Counter()
+    speed = ("--cores", "1", "--set-threads", "train_classifier=1", "--set-resources", "train_classifier:mem_mb=900")
+    reordered = of_demo("discriminator", weight={"fraction": 1.0, "end": 1.0, "start": 0.0}, every=1)
+    assert planned(complete, *speed, targets=[*SCORES, BY_EPOCH], config=reordered) == Counter()
 
 
 def test_an_edited_list_of_voc_remakes_its_manifest(complete):

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
-from torchvision.transforms import functional as TF
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
@@ -57,6 +56,9 @@ def crop(array: np.ndarray, window: tuple[slice, slice, slice, slice], size: int
 
 def jitter(image: Image.Image, rng: Rng, strength: float = 0.3, hue: float = 0.1) -> Image.Image:
     """Brightness, contrast, saturation (factor 1 +- strength) and hue (+- hue), in random order."""
+    # only here, as torchvision takes two seconds to import and most jobs do without
+    from torchvision.transforms import functional as TF
+
     changes = [TF.adjust_brightness, TF.adjust_contrast, TF.adjust_saturation]
     factors = [*rng.uniform(1 - strength, 1 + strength, 3), rng.uniform(-hue, hue)]
     for index in rng.permutation(4):

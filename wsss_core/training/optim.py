@@ -38,6 +38,8 @@ class PolySGD:
         groups = [group for group in groups if group["params"]]
         self.sgd = torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=nesterov, foreach=True)
         self.decay = torch.optim.lr_scheduler.LambdaLR(self.sgd, lambda update: poly(update, updates))
+        # a hook, because an update that the scaler leaves out does not count for the decay, as published
+        self.sgd.register_step_post_hook(lambda *_: self.decay.step())
 
     @property
     def lr(self) -> float:
@@ -49,7 +51,6 @@ class PolySGD:
         scaler.step(self.sgd)
         scaler.update()
         self.sgd.zero_grad(set_to_none=True)
-        self.decay.step()
 
     def state_dict(self) -> dict:
         # an epoch may end in the middle of an accumulation: gradients wait for the next one's first update
