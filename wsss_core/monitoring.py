@@ -72,7 +72,8 @@ def evaluate_epochs(
 
     Returns:
         By name: ``epoch``, ``miou`` of the best threshold, ``threshold``, and macro means over the classes of
-        ``precision``, ``recall``, ``f1`` (at probability 0.5) and ``roc_auc`` of the image-level prediction.
+        ``precision``, ``recall``, ``f1`` (at probability 0.5) and ``roc_auc`` of the image-level prediction,
+        the last one None where no class has one.
     """
     loader = DataLoader(Corners(manifest, classes, settings.crop), batch_size=batch_size, num_workers=workers)
     labels = manifest.multi_hot(classes)
@@ -115,7 +116,7 @@ def _look(
     return matrices, np.concatenate(probabilities)
 
 
-def label_scores(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5) -> dict[str, float]:
+def label_scores(probabilities: np.ndarray, labels: np.ndarray, threshold: float = 0.5) -> dict[str, float | None]:
     """Macro means over the classes: precision, recall, F1 and area under the ROC curve.
 
     Args:
@@ -136,5 +137,5 @@ def label_scores(probabilities: np.ndarray, labels: np.ndarray, threshold: float
         "precision": float(precision.mean()),
         "recall": float(recall.mean()),
         "f1": float(f1.mean()),
-        "roc_auc": float(area.mean()) if len(area) else float("nan"),
+        "roc_auc": float(area.mean()) if len(area) else None,
     }

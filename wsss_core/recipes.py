@@ -119,6 +119,7 @@ class Recipes:
                 if other == name:
                     raise RecipeError(f"runs.{name}.{part} names the run itself: leave it out for its own")
                 self._check_chain(name, part)
+        for name, run in runs.items():
             self._check_run(name, run)
         for dataset, declared in self.config["datasets"].items():
             for name in declared["runs"]:
@@ -137,11 +138,13 @@ class Recipes:
             seen.append(other)
 
     def _check_run(self, name: str, run: dict) -> None:
-        method, runs = run.get("method"), self.config["runs"]
-        if bool(method) == bool(run.get("priors")) and run.get("pseudo_masks") != "ground_truth":
+        method, priors, runs = run.get("method"), run.get("priors"), self.config["runs"]
+        if bool(method) == bool(priors) and (method or run.get("pseudo_masks") != "ground_truth"):
             raise RecipeError(
                 f"runs.{name}: set either a method, to train a classifier, or priors, to take another run's"
             )
+        if priors and not runs[self.source(name, "priors")].get("method"):
+            raise RecipeError(f"runs.{name}.priors is {priors}, which has no classifier")
         if "erasing" in METHODS.get(method, ()) and not run.get("ordinary"):
             raise RecipeError(f"runs.{name} needs an ordinary classifier: set runs.{name}.ordinary to a vanilla run")
         if run.get("ordinary") and not runs[run["ordinary"]].get("method"):

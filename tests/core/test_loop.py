@@ -143,13 +143,19 @@ def test_what_follows_an_epoch_is_done_once_for_each_also_after_a_resume(tmp_pat
     assert resumed.epochs_over == [3]
 
 
+class FullDisk(list):
+    def append(self, epoch):
+        raise OSError("no space left")
+
+
 def test_an_epoch_is_not_over_before_what_follows_it(tmp_path):
     """What follows may write files: killed there, the epoch is done again."""
     output = tmp_path / "net.pt"
     killed = Training()
-    killed.epochs_over = None  # its append fails
-    with pytest.raises(AttributeError):
+    killed.epochs_over = FullDisk()
+    with pytest.raises(OSError, match="no space left"):
         killed.fit(output)
+    assert killed.steps == list(range(5))
     resumed = Training()
     resumed.fit(output)
     assert resumed.epochs_over == [1, 2, 3]

@@ -197,21 +197,22 @@ def train_by_hand(nets, batches, total, step: ClassifierStep):
             if turns % acc == 0:
                 second.update()
         history.append({name: value.detach() for name, value in losses.items()})
-    return f, oc, history
+    return f, oc, choice, history
 
 
-def check_against_hand(nets, make_step, method, **changes):
+def check_against_hand(nets, make_step, method, share=1.0, **changes):
     total = 12  # eight steps of it, so that the schedules are met on their way
-    batches = toy_batches(8)
+    batches = [{"image": b["image"], "labels": share * b["labels"]} for b in toy_batches(8)]
     step = make_step(nets, total, method, weight_decay=0.01, **changes)
     found = [step(batch, t) for t, batch in enumerate(batches)]
-    f, oc, expected = train_by_hand(nets, batches, total, step)
+    f, oc, choice, expected = train_by_hand(nets, batches, total, step)
     for t, (losses, by_hand) in enumerate(zip(found, expected, strict=True)):
         assert list(losses) == list(by_hand)
         torch.testing.assert_close(losses, by_hand, msg=lambda text, t=t: f"step {t}: {text}")
     torch.testing.assert_close(dict(step.model.state_dict()), dict(f.state_dict()))
     if step.ordinary:
         torch.testing.assert_close(dict(step.ordinary.state_dict()), dict(oc.state_dict()))
+        torch.testing.assert_close(step.choice.state_dict(), choice.state_dict())
     return step
 
 
@@ -220,6 +221,11 @@ def check_against_hand(nets, make_step, method, **changes):
 def test_each_method_agrees_with_a_second_implementation(nets, make_step, method, accumulation):
     step = check_against_hand(nets, make_step, method, accumulation=accumulation)
     assert not torch.equal(step.model.head.weight, nets[0].head.weight)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_of_mixed_images_are_shares(nets, make_step, method):
+    check_against_hand(nets, make_step, method, share=0.6)
 
 
 @pytest.mark.parametrize(

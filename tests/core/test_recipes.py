@@ -217,6 +217,12 @@ def test_scored_images_are_in_the_stores_of_the_training_split(recipes):
         ("runs/nosal/priors", "nosal", r"runs\.nosal\.priors names the run itself: leave it out"),
         ("runs/pnoc/pseudo_masks", "pnoc", r"runs\.pnoc\.pseudo_masks names the run itself: leave it out"),
         ("runs/pnoc/saliency", "cheap", r"saliency leads back to itself: pnoc -> cheap -> pnoc"),
+        (
+            "runs/full",
+            {"pseudo_masks": "ground_truth", "method": "vanilla", "priors": "pnoc", "settings": {}},
+            r"runs\.full: set either a method",
+        ),
+        ("runs/cheap", {"priors": "full", "settings": {}}, r"runs\.cheap\.priors is full, which has no classifier"),
         ("runs/nosal/priors", "again", r"priors leads back to itself: nosal -> again -> nosal"),
         ("runs/nosal/pseudo_masks", "again", r"pseudo_masks leads back to itself: nosal -> again -> nosal"),
         ("runs/cam/ordinary", "longer", r"ordinary leads back to itself: cam -> longer -> cam"),

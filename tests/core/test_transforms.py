@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
+from torchvision.transforms import functional as TF
 
 from wsss_core.data import transforms
 from wsss_core.data.transforms import crop, crop_window, jitter, normalize, randaug, resize_longer_side, to_tensor
@@ -106,9 +107,7 @@ def test_the_same_generator_gives_the_same_picture(image, name):
 def test_jitter_keeps_to_its_bounds(image, monkeypatch):
     seen = {name: [] for name in ("brightness", "contrast", "saturation", "hue")}
     for name, factors in seen.items():
-        monkeypatch.setattr(
-            transforms.TF, f"adjust_{name}", lambda image, f, factors=factors: factors.append(f) or image
-        )
+        monkeypatch.setattr(TF, f"adjust_{name}", lambda image, f, factors=factors: factors.append(f) or image)
     rng = np.random.default_rng(0)
     for _ in range(300):
         jitter(image, rng)
@@ -122,7 +121,7 @@ def test_jitter_keeps_to_its_bounds(image, monkeypatch):
 def test_jitter_applies_its_changes_in_random_order(image, monkeypatch):
     order = []
     for name in ("brightness", "contrast", "saturation", "hue"):
-        monkeypatch.setattr(transforms.TF, f"adjust_{name}", lambda image, _, name=name: order.append(name) or image)
+        monkeypatch.setattr(TF, f"adjust_{name}", lambda image, _, name=name: order.append(name) or image)
     for seed in range(60):
         jitter(image, np.random.default_rng(seed))
     orders = {tuple(order[start : start + 4]) for start in range(0, len(order), 4)}

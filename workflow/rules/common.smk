@@ -153,7 +153,7 @@ def part_from(part, path, role="train", optional=False):
         if optional:
             return []
         raise RecipeError(
-            f"runs.{wildcards.run}.{part} is {source}: this file cannot be made"
+            f"runs.{RECIPES.parse(wildcards.run)[0]}.{part} is {source}: {path} cannot be made"
         )
 
     return input_path
