@@ -20,6 +20,7 @@ include: "workflow/rules/affinity.smk"
 include: "workflow/rules/segmentation.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/pictures.smk"
+include: "workflow/rules/declared.smk"
 include: "workflow/rules/tables.smk"
 
 

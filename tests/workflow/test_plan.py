@@ -125,8 +125,8 @@ def test_full_supervision_needs_neither_a_classifier_nor_pseudo_masks(tmp_path):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("demo/pnoc_nosal/saliency_miou.json", r"pnoc_nosal\.saliency is none: this file cannot be made"),
-        ("demo/supervised_v3/pseudo_miou.json", r"supervised_v3\.pseudo_masks is ground_truth: this file cannot"),
+        ("demo/pnoc_nosal/saliency_miou.json", r"pnoc_nosal\.saliency is none: .* cannot be made"),
+        ("demo/supervised_v3/pseudo_miou.json", r"supervised_v3\.pseudo_masks is ground_truth: .* cannot"),
         (
             "demo/occse_depth7/priors_miou.json",
             r"run occse_depth7 on data set demo: erasing\.masking_depth is 7, but its ordinary classifier cam_resnet38d"

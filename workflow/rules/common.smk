@@ -7,6 +7,9 @@ from wsss_core.revisions import REVISION
 
 RECIPES = Recipes(config)
 
+# The section of the settings that each network is trained by.
+NETWORKS = {"v3plus": "deeplab", "v2": "deeplabv2"}
+
 
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
@@ -39,6 +42,37 @@ def of_run(*sections):
 def of_classifier(wildcards):
     """Params function: settings of the classifier and of the parts that the run's method has."""
     return settings_of(wildcards, RECIPES.classifier_sections(wildcards.run))
+
+
+def settings_from(wildcards, part, section):
+    """The settings that a part of this run was made with, which are those of the run that it comes from."""
+    source = RECIPES.source(wildcards.run, part)
+    return RECIPES.settings(wildcards.dataset, source)[section]
+
+
+def of_scored_cams(wildcards):
+    """Params function: what the score of the priors states."""
+    return settings_of(wildcards, ["priors"]) | {
+        "cams": settings_from(wildcards, "priors", "cams")
+    }
+
+
+def of_scored_saliency(wildcards):
+    """Params function: what the score of the saliency with CAMs states."""
+    return settings_of(wildcards, ["priors"]) | {
+        "cams": settings_from(wildcards, "priors", "cams"),
+        "saliency_masks": settings_from(wildcards, "saliency", "saliency_masks"),
+        "cams_of": RECIPES.source(wildcards.run, "priors"),
+        "saliency_of": RECIPES.source(wildcards.run, "saliency"),
+    }
+
+
+def of_scored_saliency_gt(wildcards):
+    """Params function: what the score of the saliency with known classes states."""
+    return settings_of(wildcards, ["saliency_scores"]) | {
+        "saliency_masks": settings_from(wildcards, "saliency", "saliency_masks"),
+        "saliency_of": RECIPES.source(wildcards.run, "saliency"),
+    }
 
 
 def of_monitoring(wildcards):
@@ -182,3 +216,45 @@ def weights_for(section):
         return weights
 
     return input_path
+
+
+def truth_for(role):
+    """The masks that the pipeline makes for the subset with this role; none where the data set has its own."""
+
+    def input_path(wildcards):
+        dataset = config["datasets"][wildcards.dataset]
+        if dataset["kind"] != "coco" or dataset["masks"]:
+            return []
+        return f"results/{wildcards.dataset}/masks/{subset_for(role)(wildcards)}"
+
+    return input_path
+
+
+def hints_of(wildcards):
+    """The hints that C²AM-H is trained with, from the run's priors; no file for C²AM, which has none."""
+    settings = RECIPES.settings(wildcards.dataset, wildcards.run)["c2am"]
+    if settings["hints"] == "none":
+        return []
+    return part_from("priors", "results/{dataset}/{run}/hints/{subset}.zarr")(wildcards)
+
+
+def network_of(wildcards):
+    """Params function: the run's segmentation network."""
+    return RECIPES.settings(wildcards.dataset, wildcards.run)["deeplab"]["network"]
+
+
+def of_network(wildcards):
+    """Params function: settings of the run's network, so that those of the other one rerun nothing."""
+    settings = of_run(NETWORKS[network_of(wildcards)])(wildcards)
+    return {key: value for key, value in settings.items() if key != "network"}
+
+
+def network_weights(wildcards):
+    """The file of weights that the run's network starts from, or no file."""
+    return weights_for(NETWORKS[network_of(wildcards)])(wildcards)
+
+
+def truth_of_training(wildcards):
+    """Masks that the pipeline makes and full supervision trains on; none for a weakly supervised run."""
+    full = RECIPES.source(wildcards.run, "pseudo_masks") == "ground_truth"
+    return truth_for("train")(wildcards) if full else []

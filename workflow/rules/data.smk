@@ -46,18 +46,6 @@ rule make_manifest:
         "../scripts/make_manifest.py"
 
 
-def truth_for(role):
-    """The masks that the pipeline makes for the subset with this role; none where the data set has its own."""
-
-    def input_path(wildcards):
-        dataset = config["datasets"][wildcards.dataset]
-        if dataset["kind"] != "coco" or dataset["masks"]:
-            return []
-        return f"results/{wildcards.dataset}/masks/{subset_for(role)(wildcards)}"
-
-    return input_path
-
-
 rule make_masks:
     input:
         unpack(image_lists),

@@ -1,14 +1,6 @@
 """Saliency: hints from CAMs, C²AM and C²AM-H, binary pseudo-saliency, PoolNet."""
 
 
-def hints_of(wildcards):
-    """The hints that C²AM-H is trained with, from the run's priors; no file for C²AM, which has none."""
-    settings = RECIPES.settings(wildcards.dataset, wildcards.run)["c2am"]
-    if settings["hints"] == "none":
-        return []
-    return part_from("priors", "results/{dataset}/{run}/hints/{subset}.zarr")(wildcards)
-
-
 rule make_hints:
     input:
         cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr"),

@@ -1,19 +1,6 @@
 """Scores."""
 
 
-def settings_from(wildcards, part, section):
-    """The settings that a part of this run was made with, which are those of the run that it comes from."""
-    source = RECIPES.source(wildcards.run, part)
-    return RECIPES.settings(wildcards.dataset, source)[section]
-
-
-def of_scored_cams(wildcards):
-    """Params function: what the score of the priors states."""
-    return settings_of(wildcards, ["priors"]) | {
-        "cams": settings_from(wildcards, "priors", "cams")
-    }
-
-
 rule evaluate_cams:
     input:
         cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "scored"),
@@ -93,24 +80,6 @@ rule evaluate_epochs:
         "Priors of {wildcards.dataset} {wildcards.run} by epoch"
     script:
         "../scripts/evaluate_epochs.py"
-
-
-def of_scored_saliency(wildcards):
-    """Params function: what the score of the saliency with CAMs states."""
-    return settings_of(wildcards, ["priors"]) | {
-        "cams": settings_from(wildcards, "priors", "cams"),
-        "saliency_masks": settings_from(wildcards, "saliency", "saliency_masks"),
-        "cams_of": RECIPES.source(wildcards.run, "priors"),
-        "saliency_of": RECIPES.source(wildcards.run, "saliency"),
-    }
-
-
-def of_scored_saliency_gt(wildcards):
-    """Params function: what the score of the saliency with known classes states."""
-    return settings_of(wildcards, ["saliency_scores"]) | {
-        "saliency_masks": settings_from(wildcards, "saliency", "saliency_masks"),
-        "saliency_of": RECIPES.source(wildcards.run, "saliency"),
-    }
 
 
 rule evaluate_saliency:

@@ -1,30 +1,5 @@
 """The segmentation network."""
 
-# The section of the settings that each network is trained by.
-NETWORKS = {"v3plus": "deeplab", "v2": "deeplabv2"}
-
-
-def network_of(wildcards):
-    """Params function: the run's segmentation network."""
-    return RECIPES.settings(wildcards.dataset, wildcards.run)["deeplab"]["network"]
-
-
-def of_network(wildcards):
-    """Params function: settings of the run's network, so that those of the other one rerun nothing."""
-    settings = of_run(NETWORKS[network_of(wildcards)])(wildcards)
-    return {key: value for key, value in settings.items() if key != "network"}
-
-
-def network_weights(wildcards):
-    """The file of weights that the run's network starts from, or no file."""
-    return weights_for(NETWORKS[network_of(wildcards)])(wildcards)
-
-
-def truth_of_training(wildcards):
-    """Masks that the pipeline makes and full supervision trains on; none for a weakly supervised run."""
-    full = RECIPES.source(wildcards.run, "pseudo_masks") == "ground_truth"
-    return truth_for("train")(wildcards) if full else []
-
 
 rule train_deeplab:
     input:
