@@ -98,7 +98,8 @@ def resolve(table: dict, dataset: str, recipes: Recipes) -> dict:
 
 def _resolve_runs(table: dict, dataset: str, recipes: Recipes) -> dict:
     columns, rows = [score["name"] for score in table["scores"]], []
-    for row in table["rows"]:
+    for declared in table["rows"]:
+        row = {"seeds": table.get("seeds", False), **declared}
         made = "run" in row and dataset not in row.get("except", [])
         scores = [row.get("scores", {}).get(score["name"], score) for score in table["scores"]]
         cells = [
@@ -120,7 +121,10 @@ def _resolve_classes(table: dict, dataset: str, recipes: Recipes) -> dict:
         "columns": columns,
         "properties": f"results/{dataset}/class_properties.csv" if table["properties"] else None,
         "runs": [
-            _files(column, table["file"], dataset, recipes) if "run" in column else None for column in table["columns"]
+            _files({"seeds": table.get("seeds", False), **column}, table["file"], dataset, recipes)
+            if "run" in column
+            else None
+            for column in table["columns"]
         ],
         "sections": table["sections"],
         "paper": {row: _published(numbers, table, row, columns) for row, numbers in paper.items()},
@@ -140,7 +144,9 @@ def _published(numbers: list | None, table: dict, row: str, columns: list[str]) 
 def _files(entry: dict, file: str, dataset: str, recipes: Recipes, part: str | None = None) -> list[str]:
     """The file of the entry's run, or of each seed; with a part, that of the run which the part comes from."""
     recipes.parse(entry["run"])
-    runs = recipes.seeded(entry["run"]) if entry.get("seeds") else [entry["run"]]
+    averaged = entry.get("seeds", False)  # true, false, or the data sets on which they are
+    seeded = dataset in averaged if isinstance(averaged, list) else averaged
+    runs = recipes.seeded(entry["run"]) if seeded else [entry["run"]]
     return [f"results/{dataset}/{recipes.source(run, part) if part else run}/{file}" for run in runs]
 
 

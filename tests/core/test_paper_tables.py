@@ -142,6 +142,25 @@ def test_a_row_has_mean_and_deviation_over_seeds_the_papers_number_and_the_diffe
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("of_table", "of_row", "dataset", "files"),
+    [
+        (True, None, "voc", 3),
+        (["demo"], None, "demo", 3),
+        (["demo"], None, "voc", 1),
+        (True, False, "voc", 1),
+        (False, ["voc"], "voc", 3),
+    ],
+)
+def test_means_over_seeds_are_asked_for_by_table_or_row_and_on_which_data_sets(of_table, of_row, dataset, files):
+    row = {"label": ["CAM"], "run": "cam", **({} if of_row is None else {"seeds": of_row})}
+    table = {**RUNS, "seeds": of_table, "rows": [row]}
+    assert len(files_of(resolve(table, dataset, FakeRecipes()))) == files
+    column = {"name": "CAM", **{key: row[key] for key in ("run", "seeds") if key in row}}
+    table = {**CLASSES, "properties": False, "seeds": of_table, "columns": [column], "paper": {}}
+    assert len(files_of(resolve(table, dataset, FakeRecipes()))) == files
+
+
 def test_a_row_may_take_its_score_from_a_file_of_its_own(folder):
     _, cells, rows = made(RUNS)
     assert cells[3] == ["CAM", "cam", "50.00", "", "", ""]
