@@ -42,15 +42,21 @@ def finished(tmp_path_factory):
 def test_a_score_answers_the_questions_of_the_protocol(finished, path):
     result = json.loads((finished / path).read_text())
     dataset, run, file = path.split("/")[1:]
-    stage = {"priors": "priors", "saliency": "saliency", "pseudo": "pseudo masks", "seg": "segmentation"}
-    assert (result["dataset"], result["run"], result["stage"]) == (dataset, run, stage[file.removesuffix("_miou.json")])
+    stages = {
+        "priors": ("priors", "evaluate_cams"),
+        "saliency": ("saliency", "evaluate_saliency"),
+        "pseudo": ("pseudo masks", "evaluate_pseudo_masks"),
+        "seg": ("segmentation", "evaluate_segmentation"),
+    }
+    stage, rule = stages[file.removesuffix("_miou.json")]
+    assert (result["dataset"], result["run"], result["stage"]) == (dataset, run, stage)
     scored = {"segmentation": ("val", 8, False)}.get(result["stage"], ("train", 24, True))
     assert (result["split"], result["images"], result["image_level_labels_used"]) == scored
     assert set(result["iou"]) == {"background", *DEMO_CLASSES}
     ious = [value for value in result["iou"].values() if value is not None]
     assert all(0 <= value <= 1 for value in [*ious, result["miou"]])
     assert result["miou"] == pytest.approx(np.mean(ious))
-    assert (result["seed"], result["revision"]) == (0, 1)
+    assert (result["seed"], result["revision"]) == (0, REVISION[rule])
     assert result["scoring"]["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert "settings" in result
 
