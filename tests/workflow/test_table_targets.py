@@ -14,7 +14,7 @@ from wsss_core.data.coco import COCO_CLASSES
 TABLES = sorted((ROOT / "workflow/tables").glob("*.yaml"))
 FIGURES = sorted((ROOT / "workflow/figures").glob("*.yaml"))
 SCHEMA = str(ROOT / "workflow/schemas/table.schema.yaml")
-RESNET38D = "data/weights/ilsvrc-cls_rna-a_cls1000_ep-0001.params"  # not to be downloaded by the workflow
+RESNET38D = "data/weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"  # not to be downloaded by the workflow
 SEEDS = ("", "@seed1", "@seed2")
 
 

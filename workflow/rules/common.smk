@@ -213,6 +213,11 @@ def weights_for(section):
             return f"resources/weights/{settings['backbone']}.pt"
         if weights == "ordinary":
             return f"results/{wildcards.dataset}/{RECIPES.plain(wildcards.run)}/classifier.pt"
+        if not Path(weights).is_file():
+            raise RecipeError(
+                f"{section}.weights of the run {wildcards.run} is the file {weights}, which is not there: put it there, "
+                "or name another one in config.yaml (docs/stages.md, fetch_weights)"
+            )
         return weights
 
     return input_path
