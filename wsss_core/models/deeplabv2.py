@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wsss_core.data.transforms import MEAN, STD
 from wsss_core.models.backbones import build_backbone, fix_batch_norm, read_state
-from wsss_core.models.poolnet import CaffeBottleneck
+from wsss_core.models.caffe_resnet import CaffeResNet
 
 OUTPUT_STRIDE = 8
 DILATIONS = (6, 12, 18, 24)
@@ -89,44 +89,23 @@ class DeepLabV2(nn.Module):
         return sum(branch(features) for branch in self.aspp)
 
 
-class CaffeResNet101(nn.Module):
+class CaffeResNet101(CaffeResNet):
     """ResNet-101 as DeepLab's authors have it in Caffe; five maps [stem, s1, s2, s3, s4] at strides 2, 4, 8, 8, 8.
 
-    Strides are in the first 1x1 convolution of a stage, the max-pooling rounds up, and in place of the last two
-    strides all 3x3 convolutions of these stages have dilation 2 and 4. Images come with the usual ImageNet
-    normalisation and are turned into what Caffe's weights expect: blue, green, red in 0..255 minus their mean.
+    In place of the last two strides all 3x3 convolutions of these stages have dilation 2 and 4. Images come with the
+    usual ImageNet normalisation and are turned into what Caffe's weights expect: blue, green, red in 0..255 minus their mean.
 
     The state dict has the usual names of ResNets without ``fc``.
     """
 
-    channels = (64, 256, 512, 1024, 2048)
     strides = (2, 4, 8, 8, 8)
 
     def __init__(self):
-        super().__init__()
+        super().__init__(blocks=(3, 4, 23, 3), stage_strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
         factor, offset = 255 * STD, 255 * MEAN - np.array(BGR_MEAN[::-1], np.float32)
         self.register_buffer("factor", torch.tensor(factor).view(3, 1, 1), persistent=False)
         self.register_buffer("offset", torch.tensor(offset).view(3, 1, 1), persistent=False)
         self.padding = tuple((-offset / factor).tolist())
-        self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1, ceil_mode=True)
-        self.layer1 = _stage(64, 64, blocks=3)
-        self.layer2 = _stage(256, 128, blocks=4, stride=2)
-        self.layer3 = _stage(512, 256, blocks=23, dilation=2)
-        self.layer4 = _stage(1024, 512, blocks=3, dilation=4)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps after the stem (before its pooling) and after each stage."""
-        maps = [F.relu(self.bn1(self.conv1(self.prepare(x))))]
-        x = self.maxpool(maps[0])
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-            maps.append(x)
-        return maps
 
     def prepare(self, x: Tensor) -> Tensor:
         """Images with ImageNet normalisation, red first, as blue, green, red in 0..255 minus the mean."""
@@ -171,13 +150,6 @@ def _usual_name(name: str) -> str:
     place = {"reduce": f"{kind}1", "conv3x3": f"{kind}2", "increase": f"{kind}3"}.get(part)
     place = place or f"downsample.{('conv', 'bn').index(kind)}"  # "shortcut", earlier "proj"
     return f"layer{int(stage) - 1}.{int(number) - 1}.{place}.{name[block.end() :]}"
-
-
-def _stage(channels: int, planes: int, *, blocks: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    first = CaffeBottleneck(channels, planes, stride, dilation, project=True)
-    return nn.Sequential(
-        first, *(CaffeBottleneck(4 * planes, planes, 1, dilation, project=False) for _ in range(1, blocks))
-    )
 
 
 def _resize(x: Tensor, size: list[int] | tuple[int, int]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from wsss_core.data.transforms import MEAN, STD
 from wsss_core.models.backbones import build_backbone, fix_batch_norm
+from wsss_core.models.caffe_resnet import CaffeResNet
 from wsss_core.models.vgg16 import CaffeVGG16
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)  # blue, green, red, in 0..255
@@ -178,69 +179,20 @@ class Aggregation(nn.Module):
         return total if self.fuse is None else self.fuse(total + lateral + guide)
 
 
-class CaffeResNet50(nn.Module):
-    """ResNet-50 as Caffe has it: stride in the first 1x1 convolution of a stage, ceil-mode max-pooling.
+class CaffeResNet50(CaffeResNet):
+    """ResNet-50 of PoolNet's authors; their ``resnet50_caffe.pth`` loads by ``load_weights``.
 
-    The last stage keeps its input's size and has dilation 2. The state dict has the usual names without
-    ``fc``, so that ``resnet50_caffe.pth`` of PoolNet's authors loads by ``load_weights``.
+    The last stage keeps its input's size and has dilation 2.
     """
 
     default_cfg: ClassVar = {"architecture": "resnet50_caffe", "classifier": "fc"}
-    channels = (64, 256, 512, 1024, 2048)
     strides = (2, 4, 8, 16, 16)
 
     def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
-        self.maxpool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1, ceil_mode=True)
-        self.layer1 = _stage(64, 64, blocks=3)
-        self.layer2 = _stage(256, 128, blocks=4, stride=2)
-        self.layer3 = _stage(512, 256, blocks=6, stride=2)
-        self.layer4 = _stage(1024, 512, blocks=3, dilation=2)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """Maps after the stem (before its pooling) and after each stage."""
-        maps = [F.relu(self.bn1(self.conv1(x)))]
-        x = self.maxpool(maps[0])
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
-            maps.append(x)
-        return maps
-
-
-class CaffeBottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut; the stride is in the first of them."""
-
-    def __init__(self, channels: int, planes: int, stride: int, dilation: int, project: bool):
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, planes, kernel_size=1, stride=stride, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=dilation, dilation=dilation, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv3 = nn.Conv2d(planes, 4 * planes, kernel_size=1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * planes)
-        self.downsample = nn.Identity()
-        if project:
-            shortcut = nn.Conv2d(channels, 4 * planes, kernel_size=1, stride=stride, bias=False)
-            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(4 * planes))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
-        return F.relu(self.bn3(self.conv3(out)) + self.downsample(x))
+        super().__init__(blocks=(3, 4, 6, 3), stage_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
 
 
 CAFFE = {"resnet50_caffe": CaffeResNet50, "vgg16_caffe": CaffeVGG16}
-
-
-def _stage(channels: int, planes: int, *, blocks: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    first = CaffeBottleneck(channels, planes, stride, dilation, project=True)
-    rest = [CaffeBottleneck(4 * planes, planes, 1, dilation, project=False) for _ in range(1, blocks)]
-    return nn.Sequential(first, *rest)
 
 
 def _conv1x1(channels: int, out: int) -> nn.Sequential:

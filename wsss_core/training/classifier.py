@@ -9,6 +9,7 @@ They are one loss with parts that a method has or has not (P-NOC paper, section 
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -342,13 +343,9 @@ def train_classifier(
         device=device,
     )
     recipe = {"backbone": settings.backbone, "output_stride": settings.output_stride, "classes": classes}
-    # not the folder itself: a workflow removes declared outputs before it starts a killed job again
-    kept = epochs.with_name(f"{epochs.name}.resume")
-    names = {"first": 1, "middle": (settings.epochs + 1) // 2}
-
-    def keep(epoch: int) -> None:
-        for name in (name for name, wanted in names.items() if wanted == epoch):
-            save_model(kept / f"{name}.pt", step.result, recipe | {"epoch": epoch})
+    kept = _KeptEpochs(
+        epochs, settings.epochs, lambda path, epoch: save_model(path, step.result, recipe | {"epoch": epoch})
+    )
 
     fit(
         step=step,
@@ -358,9 +355,29 @@ def train_classifier(
         output=output,
         digest=digest_of(asdict(settings), asdict(parts), manifest.digest(), seed, weights, ordinary),
         lr=lambda: step.optimizer.lr,
-        after_epoch=keep,
+        after_epoch=kept,
     )
     save_model(output, step.result, recipe | {"epoch": settings.epochs})
-    finish(output)  # first: a training that resumes needs the folder that is moved away
-    shutil.rmtree(epochs, ignore_errors=True)
-    os.replace(kept, epochs)
+    finish(output)  # first: a training that resumes needs what is moved away
+    kept.publish()
+
+
+class _KeptEpochs:
+    """``first.pt`` and ``middle.pt``, kept beside their folder until the training is over.
+
+    Not in the folder itself: a workflow removes declared outputs before it starts a killed job again.
+    """
+
+    def __init__(self, folder: Path, epochs: int, save: Callable[[Path, int], None]):
+        self.folder, self.save = folder, save
+        self.kept = folder.with_name(f"{folder.name}.resume")
+        self.names = {"first": 1, "middle": (epochs + 1) // 2}
+
+    def __call__(self, epoch: int) -> None:
+        for name, wanted in self.names.items():
+            if wanted == epoch:
+                self.save(self.kept / f"{name}.pt", epoch)
+
+    def publish(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.replace(self.kept, self.folder)
