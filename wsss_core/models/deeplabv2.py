@@ -93,7 +93,8 @@ class CaffeResNet101(CaffeResNet):
     """ResNet-101 as DeepLab's authors have it in Caffe; five maps [stem, s1, s2, s3, s4] at strides 2, 4, 8, 8, 8.
 
     In place of the last two strides all 3x3 convolutions of these stages have dilation 2 and 4. Images come with the
-    usual ImageNet normalisation and are turned into what Caffe's weights expect: blue, green, red in 0..255 minus their mean.
+    usual ImageNet normalisation and are turned into what Caffe's weights expect: blue, green, red in 0..255
+    minus their mean.
 
     The state dict has the usual names of ResNets without ``fc``.
     """
