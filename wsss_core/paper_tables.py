@@ -165,6 +165,11 @@ class Results:
         self.read: dict[str, dict] = {}
 
     def file(self, path: str) -> dict:
+        """The content of a result file.
+
+        Raises:
+            ResultError: it cannot be read as one.
+        """
         if path not in self.read:
             try:
                 self.read[path] = dict(json.loads(Path(path).read_text(encoding="utf-8")))

@@ -168,6 +168,7 @@ class Aggregation(nn.Module):
         self.up = up
 
     def forward(self, x: Tensor, lateral: Tensor | None = None, guide: Tensor | None = None) -> Tensor:
+        """(N, channels, h, w) -> (N, out, H, W): of the lateral map's size with ``up``, else of its own."""
         size = x.shape[-2:]
         total = x
         for kernel, conv in zip(POOLS, self.contexts, strict=True):

@@ -321,20 +321,11 @@ def train_classifier(
     """
     if parts.erasing and ordinary is None:
         raise ValueError("a classifier cannot be erased against nothing: give the ordinary classifier's checkpoint")
-    memory = torch.channels_last
-    model = build_classifier(
-        settings.backbone,
-        classes,
-        output_stride=settings.output_stride,
-        mode=settings.mode,
-        frozen=settings.frozen,
-        weights=weights,
-    ).to(device, memory_format=memory)
-    other = load_classifier(ordinary, mode="fix").to(device, memory_format=memory) if parts.erasing else None
     loader = label_batches(manifest, classes, settings, seed, workers)
+    model, other = _networks(settings, parts, classes, weights, ordinary)
     step = ClassifierStep(
-        model=model,
-        ordinary=other,
+        model=model.to(device, memory_format=torch.channels_last),
+        ordinary=other and other.to(device, memory_format=torch.channels_last),
         settings=settings,
         parts=parts,
         steps=settings.epochs * len(loader),
@@ -360,6 +351,21 @@ def train_classifier(
     save_model(output, step.result, recipe | {"epoch": settings.epochs})
     finish(output)  # first: a training that resumes needs what is moved away
     kept.publish()
+
+
+def _networks(
+    settings: ClassifierSettings, parts: Parts, classes: int, weights: Path | None, ordinary: Path | None
+) -> tuple[Classifier, Classifier | None]:
+    """The classifier to be trained, and the one that looks at erased images."""
+    model = build_classifier(
+        settings.backbone,
+        classes,
+        output_stride=settings.output_stride,
+        mode=settings.mode,
+        frozen=settings.frozen,
+        weights=weights,
+    )
+    return model, load_classifier(ordinary, mode="fix") if parts.erasing else None
 
 
 class _KeptEpochs:
