@@ -1,0 +1,53 @@
+"""Run the benchmarks and write what they measured as JSON and Markdown."""
+
+import argparse
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from importlib import import_module
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from benchmarks.harness import Growth, Options, machine
+from benchmarks.report import write_tables
+
+STAGES = ("random_walk", "scores", "crf", "cams", "stores", "images", "training")
+RESULTS = Path(__file__).with_name("results.json")
+
+
+def run_stage(name: str, options: Options) -> list[dict]:
+    """All that one module measures; in a process of its own, so that its memory starts empty."""
+    torch.set_num_threads(options.threads)
+    entries = []
+    for entry in import_module(f"benchmarks.{name}").run(options):
+        entries.append({"kind": "growth" if isinstance(entry, Growth) else "comparison", **asdict(entry)})
+        print(json.dumps(entries[-1]), flush=True)
+    return entries
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"{', '.join(STAGES)}; all if none is given")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    given = parser.parse_args()
+    if unknown := set(given.stages) - set(STAGES):
+        parser.error(f"unknown stages: {', '.join(sorted(unknown))}")
+    options = Options(given.device, given.threads)
+
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    here = results.setdefault(options.device, {"stages": {}})
+    for name in given.stages or STAGES:
+        with ProcessPoolExecutor(1, get_context("spawn")) as process:
+            entries = process.submit(run_stage, name, options).result()
+        here["machine"] = machine(options)
+        here["stages"][name] = entries
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+    write_tables(results)
+
+
+if __name__ == "__main__":
+    main()
