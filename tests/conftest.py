@@ -1,5 +1,6 @@
 """Fixtures that several test modules share: a tiny data set on disk, stores of maps, settings."""
 
+import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +14,13 @@ from PIL import Image
 from wsss_core.data import Classes, Manifest, Row, make_classes, write_mask
 
 TINY_BACKBONE = "test_resnet"  # 0.37 million parameters
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Processes of ``-n auto``: the whole of the fast tests is spread, a selection or a marker has no use for it."""
+    whole = config.args_source is config.ArgsSource.TESTPATHS and not config.option.keyword
+    fast = config.option.markexpr == "not e2e and not gpu"
+    return min(4, os.cpu_count()) if whole and fast else 0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -72,9 +80,10 @@ def write_store() -> Callable:
     from wsss_core.cam_store import CamStore, MapWriter
 
     def write(
-        path: Path, manifest: Manifest, maps: Mapping[str, np.ndarray], *, stride: int = 4, classwise: bool = True
+        path: Path, manifest: Manifest, maps: Mapping[str, np.ndarray], *, stride=4, classwise=True, dtype="float16"
     ) -> CamStore:
-        with MapWriter(path, manifest, stride=stride, classwise=classwise, about={"run": "test"}) as out:
+        about = {"run": "test"}
+        with MapWriter(path, manifest, stride=stride, classwise=classwise, about=about, dtype=dtype) as out:
             for row in manifest:
                 out.append(row.id, maps[row.id])
         return CamStore(path)
@@ -134,6 +143,7 @@ def classifier_settings() -> Callable:
             "label_smoothing": 0.1,
             "average": None,
             "precision": "float32",
+            "compile": False,
         }
         return ClassifierSettings(**values | changes)
 

@@ -1,5 +1,7 @@
 """Snakemake on this workflow in a folder of its own, called as a person calls it."""
 
+import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +20,11 @@ SCORES = (
     "results/demo/pnoc/seg_miou.json",
 )
 
+# Snakemake takes longer to import than to plan, so calls that start no job are forked from a process that has it.
+WITHOUT_JOBS = {"--dry-run", "--summary", "--touch"}
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["pytest", "snakemake.cli", "snakemake_executor_plugin_slurm"])
+
 
 def command(folder: Path, *options: str, targets: Sequence[str] = (), config: dict | None = None) -> list[str]:
     """The command line; ``config`` holds what differs from config.yaml."""
@@ -32,9 +39,27 @@ def command(folder: Path, *options: str, targets: Sequence[str] = (), config: di
 
 def snakemake(folder: Path, *options: str, timeout: int = 120, **call) -> subprocess.CompletedProcess:
     """Run it to its end; ``output`` of both streams is in ``stdout``."""
-    return subprocess.run(
-        command(folder, *options, **call), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout
-    )
+    words = command(folder, *options, **call)
+    if WITHOUT_JOBS.isdisjoint(options):
+        return subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
+    output = folder / "output.txt"
+    process = FORKS.Process(target=_main, args=(words[3:], output))
+    process.start()
+    process.join(timeout)
+    if process.exitcode is None:
+        process.kill()
+        raise subprocess.TimeoutExpired(words, timeout)
+    return subprocess.CompletedProcess(words, process.exitcode, output.read_text())
+
+
+def _main(words: list[str], output: Path) -> None:
+    """What the command ``snakemake`` does, with both streams in a file."""
+    from snakemake.cli import main
+
+    with open(output, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    main(words)
 
 
 def succeed(folder: Path, *options: str, **call) -> str:

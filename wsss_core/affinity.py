@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wsss_core.crf import crf_labels
+from wsss_core.crf import LabelCRF
 
 UNCERTAIN = 255
 EPSILON = 1e-5  # in the logarithms and denominators of the loss
@@ -52,14 +52,17 @@ def affinity_labels(
         ValueError: shapes that do not fit.
     """
     _check_maps(image, cams, classes, saliency)
-    settings = {"iterations": iterations, "confidence": confidence}
+    # an image's kernels serve all its maps with one number of labels; with a single label there is nothing to refine
+    counts = {len(classes), 1 if saliency is not None else 0} - {0}
+    fields = {count: LabelCRF(image, count + 1, iterations, confidence) for count in counts}
+    refine = fields.get(len(classes), np.asarray)
     best = _best_rows(cams, foreground)
     if saliency is None:
-        possible = _refine(image, _best_rows(cams, background), len(classes), settings)
+        possible = refine(_best_rows(cams, background))
     else:
-        possible = _refine(image, (saliency > background).astype(np.uint8), 1, settings)
+        possible = fields[1]((saliency > background).astype(np.uint8))
         best = best * possible
-    certain = _refine(image, best, len(classes), settings)
+    certain = refine(best)
     values = np.array([0, *classes], dtype=np.uint8)
     return np.where((certain == 0) & (possible > 0), np.uint8(UNCERTAIN), values[certain])
 
@@ -202,12 +205,6 @@ def _best_rows(cams: np.ndarray, threshold: float) -> np.ndarray:
         return np.zeros(cams.shape[1:], dtype=np.uint8)
     plane = np.full_like(cams[:1], threshold)
     return np.concatenate([plane, cams]).argmax(axis=0).astype(np.uint8)
-
-
-def _refine(image, labels, n_classes, settings) -> np.ndarray:
-    if n_classes == 0:  # a CRF with a single label has nothing to decide
-        return labels
-    return crf_labels(image, labels, n_classes + 1, **settings)
 
 
 def _check_maps(image, cams, classes, saliency):

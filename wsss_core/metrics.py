@@ -3,6 +3,7 @@
 A confusion matrix is (classes, classes) int64, rows ground truth; ``classes`` counts the background.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,9 +27,7 @@ def confusion(prediction: np.ndarray, target: np.ndarray, classes: int, ignore: 
     if prediction.shape != target.shape:
         raise ValueError(f"prediction {prediction.shape} and ground truth {target.shape} differ in shape")
     _check_range("prediction", prediction, classes)
-    rows = _rows(target, classes, ignore)
-    counts = np.bincount((rows * classes + prediction).ravel(), minlength=(classes + 1) * classes)
-    return counts.reshape(classes + 1, classes)[:classes]
+    return _histogram(target, [(prediction, classes)], classes, ignore)
 
 
 def iou(confusion: np.ndarray) -> np.ndarray:
@@ -94,46 +93,70 @@ def sweep(
     """
     labels, thresholds = np.asarray(labels, dtype=np.intp), np.asarray(thresholds, dtype=np.float64)
     _check_sweep(scores, labels, target, thresholds, classes)
-    steps = len(thresholds)
-    rows = _rows(target, classes, ignore)
     if not len(labels):
-        matrices = np.zeros((steps, classes, classes), dtype=np.int64)
-        matrices[:, :, 0] = np.bincount(rows.ravel(), minlength=classes + 1)[:classes]
-        return matrices
-    best, below = _best(scores, thresholds.astype(scores.dtype))
-    shape = (classes + 1, len(labels), steps + 1)
-    cells = (rows * len(labels) + best) * (steps + 1) + below
-    histogram = np.bincount(cells.ravel(), minlength=np.prod(shape)).reshape(shape)[:classes]
-    return _matrices(histogram, labels, steps)
+        scores, labels = np.full((1, *target.shape), -np.inf), np.array([0])  # never above a threshold
+    best, highest = _best(scores)
+    below = _below(highest, thresholds.astype(scores.dtype))
+    histogram = _histogram(target, [(best, len(labels)), (below, len(thresholds) + 1)], classes, ignore)
+    return _matrices(histogram.reshape(classes, len(labels), -1), labels)
 
 
-def _matrices(histogram, labels, steps):
+def _matrices(histogram, labels):
     """(T, K, K) confusion matrices from a (K, C', T + 1) histogram."""
-    classes = len(histogram)
-    from_the_top = histogram[:, :, ::-1].cumsum(axis=2)[:, :, ::-1]
-    won = from_the_top[:, :, 1:]  # (K, C', T): pixels whose score is above threshold t
-    matrices = np.zeros((steps, classes, classes), dtype=np.int64)
+    classes, _, steps = histogram.shape
+    won = histogram[:, :, :0:-1].cumsum(axis=2)[:, :, ::-1]  # (K, C', T): pixels whose score is above threshold t
+    matrices = np.zeros((steps - 1, classes, classes), dtype=np.int64)
     matrices[:, :, labels] = won.transpose(2, 0, 1)
     matrices[:, :, 0] = (histogram.sum(axis=(1, 2))[:, None] - won.sum(axis=1)).T
     return matrices
 
 
-def _best(scores, thresholds):
-    """Row of the highest score and number of thresholds below it, both (H, W)."""
-    highest, best = scores[0], np.zeros(scores.shape[1:], dtype=np.intp)
-    for row in range(1, len(scores)):  # faster than an argmax over the slowest axis
-        best[scores[row] > highest] = row
+def _best(scores):
+    """Row of the highest score, the first of equal ones, and that score, both (H, W)."""
+    highest, best = scores[0], np.zeros(scores.shape[1:], _unsigned(len(scores)))
+    for row in range(1, len(scores)):  # five to ten times as fast as an argmax over the slowest axis
+        np.maximum(best, np.multiply(scores[row] > highest, row, dtype=best.dtype), out=best)
         highest = np.maximum(highest, scores[row])
     if np.isnan(highest).any():
         raise ValueError("the scores hold NaN")
-    return best, np.searchsorted(thresholds, highest, side="left")
+    return best, highest
 
 
-def _rows(target, classes, ignore):
-    """The target as intp with void pixels moved to ``classes``, a row behind the last."""
-    void = target == ignore
-    _check_range("ground truth", target[~void], classes)
-    return np.where(void, classes, target.astype(np.intp))
+def _below(highest, thresholds):
+    """Number of thresholds below each score; comparing with all of them has no branches, unlike a binary search."""
+    below, exceeds = np.zeros(highest.shape, _unsigned(len(thresholds) + 1)), np.empty(highest.shape, bool)
+    for threshold in thresholds:
+        np.add(below, np.greater(highest, threshold, out=exceeds).view(np.uint8), out=below)
+    return below
+
+
+def _histogram(target, columns, classes, ignore):
+    """Pixels of each ground truth and each combination of columns, (classes, product of the sizes) int64.
+
+    The values of the ground truth are the rows as they are, up to 255 in most data: void pixels are a row that is
+    dropped and wrong values are rows that must be empty, which costs less than a look at every pixel.
+
+    Args:
+        columns: pairs of an array like ``target``, and the number of its values.
+    """
+    if ignore < 0:
+        target, ignore = np.where(target == ignore, classes, target), classes
+    rows, size = max(classes, ignore + 1), math.prod(size for _, size in columns)
+    _check_range("ground truth", target, classes, rows)
+    cells = target.astype(_unsigned(rows * size))  # small numbers: the passes cost what they read and write
+    for values, number in columns:
+        cells *= number
+        cells += values.astype(cells.dtype, copy=False)
+    histogram = np.bincount(cells.ravel(), minlength=rows * size).reshape(rows, size)
+    histogram[ignore] = 0
+    if histogram[classes:].any():
+        _check_range("ground truth", target[target != ignore], classes)
+    return histogram[:classes]
+
+
+def _unsigned(values):
+    """The smallest unsigned dtype that holds 0..values-1."""
+    return np.min_scalar_type(values - 1)
 
 
 def _share(part, confusion):
@@ -142,10 +165,11 @@ def _share(part, confusion):
     return np.divide(part, union, out=share, where=union > 0)
 
 
-def _check_range(what, values, classes):
+def _check_range(what, values, classes, bound=None):
+    """Refuse all but integers from 0 to below ``bound``, the number of classes if not given."""
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"the {what} must be integers, not {values.dtype}")
-    if values.size and (values.min() < 0 or values.max() >= classes):
+    if values.size and (values.min() < 0 or values.max() >= (bound or classes)):
         raise ValueError(f"the {what} holds {values.min()} to {values.max()}, classes are 0 to {classes - 1}")
 
 

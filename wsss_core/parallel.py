@@ -8,14 +8,20 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
-from types import ModuleType
+from multiprocessing import get_context, parent_process
+from threading import Thread
+from types import FunctionType, ModuleType
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WAITING_PER_WORKER = 2  # enough to keep a worker busy while the results before it are taken
+
+# The parallelism is the processes'. Read when NumPy, torch and OpenCV are loaded.
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"), "1"
+)
 
 
 def in_processes(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
@@ -38,13 +44,19 @@ def in_processes(function: Callable[[Item], Result], items: Iterable[Item], work
     """
     if workers <= 1:
         return map(function, items)
-    _check_reachable(function)
-    return _pooled(function, items, workers)
+    functions = _functions(function)
+    for one in functions:
+        if one.__module__ == "__main__":
+            raise ValueError(f"workers do not load the main script: move {one} to a module")
+    return _pooled(function, items, workers, [one.__module__ for one in functions])
 
 
-def _pooled(function, items, workers):
-    # "spawn", because a fork of a process whose torch or OpenCV threads have started may hang
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_one_thread)
+def _pooled(function, items, workers, modules):
+    # A fork of this process may hang, because torch or OpenCV threads may have started. A server that has only
+    # loaded the modules has no threads: its forks need no second or more of imports and share their memory.
+    context = get_context("forkserver")
+    context.set_forkserver_preload(modules)
+    pool = ProcessPoolExecutor(workers, context, initializer=_end_with_the_job)
     waiting: deque[Future] = deque()
     try:
         for item in items:
@@ -62,35 +74,44 @@ def _pooled(function, items, workers):
         pool.shutdown(cancel_futures=True)
 
 
+def _end_with_the_job():
+    """Let a worker end when the process that it works for was killed; otherwise it would wait for ever."""
+
+    def watch():
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
 def _submit(pool: Executor, function, item) -> Future:
-    with _no_main_script():  # submitting is what starts a process
+    with _start_of_workers():  # submitting is what starts a process
         return pool.submit(function, item)
 
 
 @contextmanager
-def _no_main_script():
-    """Start processes without the main script.
+def _start_of_workers():
+    """Start processes with one thread each, and without the main script.
 
-    A spawned process would run the main script again to find functions in it. A Snakemake script has no
+    A new process would run the main script again to find functions in it. A Snakemake script has no
     ``__name__`` guard, so every worker would start the whole job anew.
     """
-    main = sys.modules["__main__"]
+    main, before = sys.modules["__main__"], dict(os.environ)
     sys.modules["__main__"] = ModuleType("__main__")
+    os.environ.update(ONE_THREAD)
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        for name in ONE_THREAD:
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
 
 
-def _one_thread():
-    """Keep a worker to one thread: the parallelism is the processes'."""
-    # read when NumPy, torch and OpenCV are loaded, which comes with the first item
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
-        os.environ[name] = "1"
-
-
-def _check_reachable(function):
-    while isinstance(function, partial):
-        function = function.func
-    if function.__module__ == "__main__":
-        raise ValueError(f"workers do not load the main script: move {function} to a module")
+def _functions(function) -> list[Callable]:
+    """A function without its bound arguments, and the functions among these."""
+    if not isinstance(function, partial):
+        return [function]
+    bound = [part for part in (*function.args, *function.keywords.values()) if isinstance(part, FunctionType | partial)]
+    return [one for part in (function.func, *bound) for one in _functions(part)]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from wsss_core.cam_store import CamStore, MapWriter
-from wsss_core.cams import full_size, normalize_cam, scaled_outputs, sum_of_scales
+from wsss_core.cams import dump_scaled, full_size, scaled_batches
 from wsss_core.crf import crf_labels
 from wsss_core.data.images import read_image
 from wsss_core.data.manifest import Manifest, Row
@@ -70,16 +70,14 @@ def dump_saliency(
     Foreground is where the logit is positive, or negative if that is the direction of the network's split.
     """
     activate = {"relu": torch.relu, "sigmoid": torch.sigmoid}[settings.activation]
-    outputs = scaled_outputs(
+    batches = scaled_batches(
         _Logits(model), manifest, settings.scales, lambda a, b: activate(a) + activate(b), device, workers
     )
     about = {**about, "settings": asdict(settings)}
     with whole(store) as folder, MapWriter(
         folder, manifest, stride=settings.stride, classwise=False, about=about
     ) as out:  # fmt: skip
-        for row, maps in outputs:
-            total = sum_of_scales(maps, row.height, row.width, settings.stride)
-            out.append(row.id, normalize_cam(total).cpu().numpy())
+        dump_scaled(batches, manifest, out, stride=settings.stride)
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,15 @@ import numpy as np
 
 from wsss_core.cam_store import CamStore
 from wsss_core.cams import full_size
-from wsss_core.crf import crf_labels
-from wsss_core.data.classes import VOID, Classes, DataError
+from wsss_core.crf import LabelCRF
+from wsss_core.data.classes import VOID, Classes
 from wsss_core.data.images import read_image
 from wsss_core.data.manifest import Manifest, Row
-from wsss_core.data.masks import read_mask
 from wsss_core.files import whole
 from wsss_core.jobs import provenance
 from wsss_core.metrics import confusion, false_rates, iou, mean_iou, sweep
-from wsss_core.parallel import in_processes
 from wsss_core.pseudo_masks import pseudo_masks, read_saliency
+from wsss_core.totals import ground_truth, mask_confusion, total
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ def evaluate_cams(
         What ``swept`` says; image-level labels restrict the classes of each image, as in every published table.
     """
     task = partial(_sweep_cams, cams=cams, classes=classes, thresholds=settings.all())
-    return swept(_total(task, manifest, workers), settings, classes, manifest)
+    return swept(total(task, manifest, workers), settings, classes, manifest)
 
 
 def _sweep_cams(row: Row, *, cams: CamStore, classes: Classes, thresholds: Sequence[float]) -> np.ndarray:
@@ -82,9 +81,8 @@ def evaluate_saliency(
         _saliency_confusions, coarse=coarse, refined=refined, cams=cams, classes=classes, thresholds=settings.all()
     )
     size, steps = len(classes) + 1, len(settings.all())
-    total = _total(task, manifest, workers)
     coarse_classes, coarse_objects, refined_classes, refined_objects = _unpacked(
-        total, [(size, size), (steps, 2, 2)] * 2
+        total(task, manifest, workers), [(size, size), (steps, 2, 2)] * 2
     )
     return {
         **fixed(refined_classes, classes, manifest),
@@ -144,7 +142,7 @@ def evaluate_saliency_gt(
     task = partial(_known_class_confusions, coarse=coarse, refined=refined, classes=classes, settings=settings)
     size, steps = len(classes) + 1, len(settings.all())
     coarse_classes, coarse_objects, refined_classes, refined_objects = _unpacked(
-        _total(task, manifest, workers), [(steps, size, size), (steps, 2, 2)] * 2
+        total(task, manifest, workers), [(steps, size, size), (steps, 2, 2)] * 2
     )
     scores = {
         "coarse": swept(coarse_classes, settings, classes, manifest),
@@ -194,11 +192,12 @@ def _known_classes(row: Row, target: np.ndarray) -> np.ndarray:
 
 def _refined_masks(row: Row, saliency: np.ndarray, settings: SaliencyScoreSettings) -> list[np.ndarray]:
     """A binary mask (H, W) uint8 for each threshold, after the label CRF."""
-    image, masks, before = np.asarray(read_image(row.image)), [], None
+    refine = LabelCRF(np.asarray(read_image(row.image)), 2, settings.iterations, settings.confidence)
+    masks, before = [], None
     for threshold in settings.all():
         salient = (saliency > np.float32(threshold)).astype(np.uint8)
         if before is None or not np.array_equal(salient, before):  # binary maps are the same at all thresholds
-            refined = crf_labels(image, salient, 2, settings.iterations, settings.confidence)
+            refined = refine(salient)
         masks.append(refined)
         before = salient
     return masks
@@ -253,7 +252,7 @@ def evaluate_pseudo_masks(
         iterations=iterations,
         confidence=confidence,
     )
-    scores = swept(_total(task, manifest, workers), settings, classes, manifest)
+    scores = swept(total(task, manifest, workers), settings, classes, manifest)
     return {**scores, "crf": {"kind": "labels", "iterations": iterations, "confidence": confidence}}
 
 
@@ -265,37 +264,21 @@ def _pseudo_confusions(row: Row, *, walked, classes, thresholds, iterations, con
 
 def evaluate_masks(*, manifest: Manifest, classes: Classes, folder: Path, workers: int = 1) -> dict:
     """Score mask PNGs as they are."""
-    total = _total(partial(_mask_confusion, folder=folder, classes=classes), manifest, workers)
-    return fixed(total, classes, manifest)
+    return fixed(total(partial(mask_confusion, folder=folder, classes=classes), manifest, workers), classes, manifest)
 
 
-def _mask_confusion(row: Row, *, folder: Path, classes: Classes) -> np.ndarray:
-    path = folder / f"{row.id}.png"
-    prediction = read_mask(path, classes, (row.height, row.width))
-    if (prediction == VOID).any():
-        raise DataError(f"{path}: void pixels in a prediction; every pixel needs a class to be scored")
-    return confusion(prediction, ground_truth(row, classes), len(classes) + 1)
-
-
-def ground_truth(row: Row, classes: Classes) -> np.ndarray:
-    """The true mask of an image, (H, W) uint8; an image without one cannot be scored."""
-    if not row.mask:
-        raise DataError(f"image {row.id} has no mask to be scored against: score a split that has masks")
-    return read_mask(row.mask, classes, (row.height, row.width))
-
-
-def swept(total: np.ndarray, settings: SweepSettings, classes: Classes, manifest: Manifest) -> dict:
+def swept(matrices: np.ndarray, settings: SweepSettings, classes: Classes, manifest: Manifest) -> dict:
     """Scores at the best threshold, at the fixed one, and the whole curve; from (T, K, K) matrices."""
     thresholds = settings.all()
     tried = np.isin(thresholds, settings.thresholds)
-    best, _ = _best(np.where(tried[:, None, None], total, 0))
+    best, _ = _best(np.where(tried[:, None, None], matrices, 0))
     fixed_index = thresholds.index(settings.fixed)
-    rates = [false_rates(matrix) for matrix in total]
+    rates = [false_rates(matrix) for matrix in matrices]
     return {
-        **fixed(total[best], classes, manifest),
+        **fixed(matrices[best], classes, manifest),
         "threshold": thresholds[best],
         "threshold_choice": f"best of {int(tried.sum())}, chosen on the scored split",
-        "fixed": {"threshold": settings.fixed, "miou": mean_iou(total[fixed_index])},
+        "fixed": {"threshold": settings.fixed, "miou": mean_iou(matrices[fixed_index])},
         "curve": [
             {
                 "threshold": threshold,
@@ -303,7 +286,7 @@ def swept(total: np.ndarray, settings: SweepSettings, classes: Classes, manifest
                 "false_positives": float(np.nanmean(positives[1:])),
                 "false_negatives": float(np.nanmean(negatives[1:])),
             }
-            for threshold, matrix, (positives, negatives) in zip(thresholds, total, rates, strict=True)
+            for threshold, matrix, (positives, negatives) in zip(thresholds, matrices, rates, strict=True)
         ],
     }
 
@@ -324,17 +307,6 @@ def _best(matrices: np.ndarray) -> tuple[int, float]:
     scores = [mean_iou(matrix) if matrix.any() else -1.0 for matrix in matrices]
     best = int(np.argmax(scores))
     return best, scores[best]
-
-
-def _total(task, manifest: Manifest, workers: int) -> np.ndarray:
-    if not len(manifest):
-        raise DataError("there are no images to score")
-    total, every = None, max(1, len(manifest) // 20)
-    for done, matrices in enumerate(in_processes(task, manifest.rows, workers), start=1):
-        total = matrices if total is None else total + matrices
-        if done % every == 0:
-            logger.info("%d of %d images", done, len(manifest))
-    return total
 
 
 def write_result(path: str | Path, scores: dict, **about) -> None:

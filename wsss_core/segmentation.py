@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from wsss_core.cams import mirrored
 from wsss_core.crf import crf_probabilities
 from wsss_core.data.classes import Classes
-from wsss_core.data.images import ScaledImages, read_image
+from wsss_core.data.images import ScaledImages, network_input, read_image
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.masks import write_mask
 from wsss_core.files import whole
@@ -63,16 +63,15 @@ def _probabilities(
     for index, views in DataLoader(images, batch_size=None, pin_memory=device.type == "cuda"):
         row = manifest.rows[index]
         size = row.height, row.width
-        outputs = [_logits(model, view.to(device, non_blocking=True), settings.mirror) for view in views]
-        resized = [F.interpolate(o[None], size, mode="bilinear", align_corners=False)[0] for o in outputs]
+        outputs = [_logits(model, view[None].to(device, non_blocking=True), settings.mirror) for view in views]
+        resized = [F.interpolate(o, size, mode="bilinear", align_corners=False)[0] for o in outputs]
         yield row, torch.stack(resized).mean(0).softmax(0).cpu().numpy()
 
 
-def _logits(model: nn.Module, image: Tensor, mirror: bool) -> Tensor:
-    """Logits (K, h, w) of an image (3, H, W), to which those of its mirror image may be added."""
-    if mirror:
-        return torch.add(*mirrored(model, image)).float()
-    return model(image[None].contiguous(memory_format=torch.channels_last))[0].float()
+def _logits(model: nn.Module, pixels: Tensor, mirror: bool) -> Tensor:
+    """Logits (1, K, h, w) of an image (1, H, W, 3), to which those of its mirror image may be added."""
+    image = network_input(pixels)
+    return torch.add(*mirrored(model, image)) if mirror else model(image).float()
 
 
 def _predict(item: tuple[Row, np.ndarray], *, folder: Path, classes: Classes, iterations: int) -> None:

@@ -22,11 +22,10 @@ def calls(monkeypatch):
     """Replace the CRF by the identity and record what it was asked."""
     made = []
 
-    def identity(image, labels, n_labels, iterations, confidence):
-        made.append((n_labels, iterations, confidence))
-        return labels
+    def identity(image, n_labels, iterations, confidence):
+        return lambda labels: made.append((n_labels, iterations, confidence)) or labels
 
-    monkeypatch.setattr(affinity, "crf_labels", identity)
+    monkeypatch.setattr(affinity, "LabelCRF", identity)
     return made
 
 
@@ -53,10 +52,10 @@ def test_labels_with_saliency_by_truth_table(calls):
 
 
 def test_a_class_may_grow_outside_the_salient_part(monkeypatch):
-    def grow(image, labels, n_labels, **_):  # the CAMs' map, which has three labels here, grows everywhere
-        return labels if n_labels == 2 else np.full_like(labels, 2)
+    def grow(image, n_labels, *_):  # the CAMs' map, which has three labels here, grows everywhere
+        return lambda labels: labels if n_labels == 2 else np.full_like(labels, 2)
 
-    monkeypatch.setattr(affinity, "crf_labels", grow)
+    monkeypatch.setattr(affinity, "LabelCRF", grow)
     labels = affinity_labels(picture(3), np.zeros((2, 1, 3)), [4, 9], np.zeros((1, 3)))
     assert labels.tolist() == [[9, 9, 9]]
 

@@ -4,6 +4,7 @@ import json
 import operator
 import pickle
 import shutil
+import threading
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -91,6 +92,35 @@ def test_one_map_an_image(manifest, tmp_path, random_maps, write_store, small_sh
     np.testing.assert_allclose(found, maps["plain"], rtol=2**-11, atol=1e-7)
 
 
+def test_maps_are_those_that_zarr_reads(store, manifest):
+    group = zarr.open(store.path, mode="r")
+    maps = [values for row in manifest for values in store[row.id][1]]
+    for values, whole_map in zip(maps, group["cam"][:], strict=True):
+        np.testing.assert_array_equal(values, whole_map[: values.shape[0], : values.shape[1]])
+
+
+def test_bytes_have_254_steps(manifest, tmp_path, random_maps, write_store, small_shards):
+    expected = random_maps(manifest)
+    expected["image0"][0, 0, :2] = 0, 1
+    store = write_store(tmp_path / "cams.zarr", manifest, expected, dtype="uint8")
+    for row in manifest:
+        found = store[row.id][1]
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected[row.id], atol=0.5 / 254 + 1e-6)
+    assert store["image0"][1][0, 0, :2].tolist() == [0, 1]
+    array = zarr.open(store.path, mode="r")["cam"]
+    assert (array.dtype, array.fill_value, store.about["layout"]) == (np.uint8, 255, "wsss-maps/2")
+    np.testing.assert_allclose(array[0, :8, :12] * array.attrs["scale_factor"], store["image0"][1][0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1])
+def test_bytes_are_for_maps_from_0_to_1(manifest, tmp_path, random_maps, write_store, value):
+    maps = random_maps(manifest)
+    maps["image2"][0, 3, 5] = value
+    with pytest.raises(ValueError, match="the maps of image2 leave the range from 0 to 1"):
+        write_store(tmp_path / "cams.zarr", manifest, maps, dtype="uint8")
+
+
 def test_a_store_says_what_it_is(store):
     assert store.about == {
         "run": "test", "layout": "wsss-maps/1", "stride": 4, "classwise": True, "complete": True,
@@ -135,6 +165,20 @@ def test_a_shard_that_is_cut_short_is_an_error(store):
         CamStore(store.path)["image0"]
 
 
+def test_an_index_that_is_cut_by_an_entry_does_not_give_other_maps(store):
+    path = shards(store)[0]
+    path.write_bytes(path.read_bytes()[:-16])
+    with pytest.raises(StoreError, match=r"cams\.zarr is damaged at image image1 .*checksum"):
+        CamStore(store.path)["image1"]
+
+
+def test_a_map_that_its_shard_does_not_hold_is_an_error(store):
+    group = zarr.open(store.path, mode="r+")
+    group["cam"][:] = np.where(np.arange(12)[:, None, None] == 1, np.nan, group["cam"][:])  # all fill: left out
+    with pytest.raises(StoreError, match=r"cams\.zarr has lost a shard \(image image1\)"):
+        CamStore(store.path)["image1"]
+
+
 def test_a_table_that_is_cut_short_is_an_error(store):
     path = shards(store, "first_row")[0]
     path.write_bytes(path.read_bytes()[:7])
@@ -149,14 +193,14 @@ def test_metadata_that_are_cut_short_are_an_error(store):
         len(CamStore(store.path))
 
 
-@pytest.mark.parametrize("change", [{"complete": False}, {"layout": "wsss-maps/2"}, None])
+@pytest.mark.parametrize("change", [{"complete": False}, {"layout": "wsss-maps/3"}, None])
 def test_an_incomplete_store_or_another_layout_is_refused(store, change):
     path = store.path / "zarr.json"
     metadata = json.loads(path.read_text())
     about = metadata["attributes"]["wsss"]
     metadata["attributes"] = {} if change is None else {"wsss": about | change}
     path.write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match=r"cams\.zarr is not a complete store of layout wsss-maps/1: delete it"):
+    with pytest.raises(StoreError, match=r"cams\.zarr is not a complete store of layout wsss-maps/1 or .*: delete it"):
         CamStore(store.path)["image0"]
 
 
@@ -204,6 +248,50 @@ def test_a_killed_writer_leaves_no_complete_store(manifest, tmp_path, random_map
         writer.append(row.id, random_maps(manifest)[row.id])
     with pytest.raises(StoreError, match="not a complete store"):
         len(CamStore(tmp_path / "cams.zarr"))
+
+
+def test_a_shard_is_written_while_the_next_one_is_filled(manifest, tmp_path, random_maps, small_shards, monkeypatch):
+    filled, seen, write = threading.Event(), [], zarr.Array.__setitem__
+
+    def slow(array, where, values):
+        if array.ndim == 3:
+            seen.append(filled.wait(timeout=10))
+        write(array, where, values)
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", slow)
+    maps = random_maps(manifest)
+    with MapWriter(tmp_path / "cams.zarr", manifest, stride=4, classwise=True, about={}) as out:
+        for row in manifest:
+            out.append(row.id, maps[row.id])
+            if out.done == 7:  # the second shard has been begun
+                filled.set()
+    assert seen == [True] * 3
+    store = CamStore(tmp_path / "cams.zarr")
+    for row in manifest:
+        np.testing.assert_allclose(store[row.id][1], maps[row.id], rtol=2**-11, atol=1e-7)
+
+
+def test_an_error_of_writing_leaves_no_store(manifest, tmp_path, random_maps, small_shards, monkeypatch):
+    write = zarr.Array.__setitem__
+
+    def full(array, where, values):
+        if array.ndim == 3 and where.start == 5:
+            raise OSError("no space left on device")
+        write(array, where, values)
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", full)
+
+    def fill():
+        with (
+            whole(tmp_path / "cams.zarr") as partial,
+            MapWriter(partial, manifest, stride=4, classwise=True, about={}) as out,
+        ):
+            for row in manifest:
+                out.append(row.id, random_maps(manifest)[row.id])
+
+    with pytest.raises(OSError, match="no space left"):
+        fill()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

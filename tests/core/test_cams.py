@@ -10,12 +10,25 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from wsss_core import cams
 from wsss_core.cam_store import CamStore
-from wsss_core.cams import CamSettings, dump_cams, full_size, mirrored, normalize_cam, sum_of_scales
+from wsss_core.cams import (
+    Batching,
+    CamSettings,
+    batching,
+    dump_cams,
+    equal_sizes,
+    full_size,
+    in_order,
+    mirrored,
+    normalize_cam,
+    scaled_outputs,
+    sum_of_scales,
+)
 from wsss_core.data import DataError, Manifest, Row
 
 CPU = torch.device("cpu")
-SETTINGS = CamSettings(scales=(0.5, 1.0, 1.5), stride=4)
+SETTINGS = CamSettings(scales=(0.5, 1.0, 1.5), stride=4, dtype="float16", precision="float32")
 
 
 class FakeModel(nn.Module):
@@ -34,14 +47,14 @@ class FakeModel(nn.Module):
         return self.net(x)
 
 
-def dump(tiny_manifest, path, settings=SETTINGS, model=None, workers=0):
+def dump(manifest, path, settings=SETTINGS, model=None, workers=0, device=CPU):
     dump_cams(
         model=model or FakeModel(),
-        manifest=tiny_manifest,
+        manifest=manifest,
         store=path,
         settings=settings,
         about={"run": "test"},
-        device=CPU,
+        device=device,
         workers=workers,
     )
     return CamStore(path)
@@ -85,10 +98,10 @@ def test_each_map_is_divided_by_its_own_maximum():
 
 
 def test_the_mirror_image_is_mirrored_back():
-    image = torch.randn(3, 4, 6)
-    ahead, back = mirrored(lambda x: x * torch.arange(6.0), image)  # left and right are weighted differently
-    torch.testing.assert_close(ahead, image * torch.arange(6.0))
-    torch.testing.assert_close(back, image * torch.arange(6.0).flip(0))
+    images = torch.randn(2, 3, 4, 6)
+    ahead, back = mirrored(lambda x: x * torch.arange(6.0), images)  # left and right are weighted differently
+    torch.testing.assert_close(ahead, images * torch.arange(6.0))
+    torch.testing.assert_close(back, images * torch.arange(6.0).flip(0))
 
 
 def test_scales_are_resized_to_the_strided_grid_and_added():
@@ -131,6 +144,93 @@ def test_workers_change_nothing(tiny, tmp_path):
         np.testing.assert_array_equal(one[image_id][1], two[image_id][1])
 
 
+# --- batches -------------------------------------------------------------------------------------------------------
+
+
+class Counting(FakeModel):
+    """Keeps the shapes of what it is called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.shapes = []
+
+    def forward(self, x):
+        self.shapes.append(tuple(x.shape))
+        return super().forward(x)
+
+
+@pytest.fixture
+def batches_of(monkeypatch):
+    """A function that lets images share calls as they do on a GPU."""
+    return lambda window, pixels: monkeypatch.setattr(cams, "batching", lambda device: Batching(window, pixels))
+
+
+def test_rows_of_equal_size_go_together_within_a_window():
+    sizes = [(4, 6), (6, 4), (4, 6), (6, 4), (4, 6), (4, 6), (4, 6)]
+    rows = [Row(str(index), "", "", *size, ()) for index, size in enumerate(sizes)]
+    assert list(equal_sizes(rows, Batching(window=5, pixels=100))) == [[0, 2], [4], [1, 3], [5, 6]]
+    assert list(equal_sizes(rows, Batching(window=9, pixels=48))) == [[0], [2], [4], [5], [6], [1], [3]]
+    assert list(equal_sizes(rows, batching(CPU))) == [[index] for index in range(7)]
+
+
+def test_results_are_put_in_order_as_soon_as_they_can_be():
+    seen = []
+
+    def found():
+        for index in (1, 0, 3, 4, 2):
+            seen.append(index)
+            yield index, str(index)
+
+    assert [(index, value, len(seen)) for index, value in in_order(found())] == [
+        (0, "0", 2), (1, "1", 2), (2, "2", 5), (3, "3", 5), (4, "4", 5),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_share_calls_get_the_same_outputs_in_the_same_order(tiny, batches_of, workers):
+    def outputs():
+        return list(scaled_outputs(FakeModel(), tiny.manifest, (0.5, 1.0, 1.5), torch.add, CPU, workers))
+
+    single = outputs()
+    batches_of(window=6, pixels=10_000)
+    for row, (expected_row, expected), (found_row, found) in zip(tiny.manifest, single, outputs(), strict=True):
+        assert row == expected_row == found_row
+        torch.testing.assert_close(found, expected)
+
+
+def test_stored_maps_do_not_depend_on_batches(tiny, tmp_path, batches_of):
+    rows = list(tiny.manifest)
+    rows[2] = dataclasses.replace(rows[2], labels=())  # within a batch that has labels
+    manifest = Manifest.of(rows)
+    one = dump(manifest, tmp_path / "a.zarr")
+    batches_of(window=6, pixels=10_000)
+    many = dump(manifest, tmp_path / "b.zarr")
+    assert list(one) == list(many)
+    for image_id in one:
+        np.testing.assert_array_equal(one[image_id][0], many[image_id][0])
+        np.testing.assert_allclose(one[image_id][1], many[image_id][1], atol=1e-3)
+
+
+def test_calls_have_no_more_pixels_than_they_may(tiny, tmp_path, batches_of):
+    batches_of(window=8, pixels=4 * 32 * 48)  # two images and their mirror images at scale 1
+    model = Counting()
+    dump(tiny.manifest, tmp_path / "cams.zarr", model=model)
+    images = {(16, 24): 2, (32, 48): 2, (48, 72): 1}  # a group is what scale 1 takes; a large image goes alone
+    images |= {(width, height): count for (height, width), count in images.items()}
+    assert {shape[2:]: shape[0] // 2 for shape in model.shapes} == images
+    assert len(model.shapes) == 4 * (1 + 1 + 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_a_gpu_makes_the_same_maps(tiny, tmp_path, precision):
+    expected = dump(tiny.manifest, tmp_path / "cpu.zarr")
+    settings = dataclasses.replace(SETTINGS, precision=precision)
+    found = dump(tiny.manifest, tmp_path / "gpu.zarr", settings, workers=2, device=torch.device("cuda"))
+    for image_id in expected:
+        np.testing.assert_allclose(found[image_id][1], expected[image_id][1], atol=0.03)
+
+
 def test_an_image_without_labels_gets_no_maps(tiny, tmp_path):
     rows = [dataclasses.replace(row, labels=()) for row in tiny.manifest.rows[:2]]
     store = dump(Manifest.of([*rows, tiny.manifest.rows[2]]), tmp_path / "cams.zarr")
@@ -140,9 +240,18 @@ def test_an_image_without_labels_gets_no_maps(tiny, tmp_path):
     assert full_size(store, "image2")[1].max() > 0.99
 
 
+def test_bytes_keep_maps_to_half_a_step(tiny, tmp_path):
+    fine = dump(tiny.manifest, tmp_path / "fine.zarr")
+    coarse = dump(tiny.manifest, tmp_path / "coarse.zarr", dataclasses.replace(SETTINGS, dtype="uint8"))
+    for image_id in fine:
+        np.testing.assert_allclose(coarse[image_id][1], fine[image_id][1], atol=0.5 / 254 + 2**-11)
+
+
 def test_the_store_says_how_its_maps_were_made(tiny, tmp_path):
     about = dump(tiny.manifest, tmp_path / "cams.zarr").about
-    assert about["settings"] == {"scales": [0.5, 1.0, 1.5], "stride": 4}
+    assert about["settings"] == {
+        "scales": [0.5, 1.0, 1.5], "stride": 4, "dtype": "float16", "precision": "float32",
+    }  # fmt: skip
     assert (about["stride"], about["run"]) == (4, "test")
 
 

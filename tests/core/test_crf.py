@@ -5,7 +5,7 @@ import pytest
 from pydensecrf.densecrf import DenseCRF2D
 from pydensecrf.utils import unary_from_labels, unary_from_softmax
 
-from wsss_core.crf import crf_labels, crf_probabilities
+from wsss_core.crf import LabelCRF, crf_labels, crf_probabilities
 
 
 @pytest.fixture
@@ -47,6 +47,21 @@ def test_probabilities_equal_the_library_with_the_published_settings(image):
     np.testing.assert_allclose(refined, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("iterations", [0, 10])
+def test_several_maps_of_an_image_are_refined_as_one_by_one(image, iterations):
+    maps = np.random.default_rng(6).integers(0, 3, (4, 14, 19), dtype=np.uint8)
+    together = list(map(LabelCRF(image, 3, iterations, confidence=0.6), maps))
+    assert len(together) == 4
+    for refined, labels in zip(together, maps, strict=True):
+        assert refined.dtype == np.uint8
+        np.testing.assert_array_equal(refined, crf_labels(image, labels, 3, iterations, confidence=0.6))
+
+
+def test_a_map_of_another_shape_is_an_error(image):
+    with pytest.raises(ValueError, match=r"labels \(19, 14\) do not fit"):
+        LabelCRF(image, 2)(np.zeros((19, 14), int))
+
+
 def test_labels_follow_the_colours():
     image = np.zeros((20, 20, 3), dtype=np.uint8)
     image[:, 10:] = 200
@@ -76,7 +91,7 @@ def test_a_probability_of_zero_stays_finite(image):
         ({"n_labels": 1}, "at least 2 labels"),
         ({"labels": np.full((14, 19), 2)}, "do not fit in 0 to 1"),
         ({"labels": np.zeros((14, 19))}, "integers"),
-        ({"labels": np.zeros((19, 14), int)}, "uint8 like its map"),
+        ({"labels": np.zeros((19, 14), int)}, "do not fit an image"),
         ({"confidence": 1.0}, "between 1/2 and 1"),
     ],
 )

@@ -44,6 +44,7 @@ def settings(**changes) -> DeeplabV2Settings:
         "backbone": "test_resnet", "scales": (0.5, 1.0, 1.5), "crop": 32, "batch_size": 3, "accumulation": 2,
         "iterations": 4, "decay_every": 2, "learning_rate": 0.001, "weight_decay": 5e-4, "momentum": 0.9,
         "precision": "float32",
+        "compile": False,
     }  # fmt: skip
     return DeeplabV2Settings(**values | changes)
 

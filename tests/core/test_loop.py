@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 
 from wsss_core.data import Manifest
 from wsss_core.data.loading import EpochLoader
+from wsss_core.precision import Precision
 from wsss_core.training import classifier
 from wsss_core.training.classifier import Parts, train_classifier
-from wsss_core.training.loop import Precision, finish, fit
+from wsss_core.training.loop import finish, fit
 from wsss_core.training.optim import PolySGD, parameter_groups
 
 CPU = torch.device("cpu")

@@ -19,6 +19,26 @@ def test_confusion_does_not_overflow_small_integers():
     assert confusion(many, many, classes=81)[20, 20] == 90_000
 
 
+def by_counting(prediction, target, classes, ignore):
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    for true, predicted in zip(target.ravel(), prediction.ravel(), strict=True):
+        if true != ignore:
+            counts[true, predicted] += 1
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("classes", "ignore", "dtype"),
+    [(21, 255, np.uint8), (81, 255, np.int64), (256, -1, np.int32), (255, 255, np.uint8), (5, 0, np.uint8)],
+)
+def test_confusion_counts_any_void_value_and_dtype(classes, ignore, dtype):
+    rng = np.random.default_rng(1)
+    prediction, target = rng.integers(0, classes, (2, 30, 20)).astype(dtype)
+    target[rng.random(target.shape) < 0.2] = ignore
+    counts = confusion(prediction, target, classes, ignore)
+    np.testing.assert_array_equal(counts, by_counting(prediction, target, classes, ignore))
+
+
 def test_scores_by_hand():
     counts = np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 4, 0, 0], [0, 0, 0, 0]])
     np.testing.assert_allclose(iou(counts), [6 / 9, 3 / 10, 0, np.nan])
@@ -40,7 +60,10 @@ def test_no_scored_pixel_is_an_error_not_a_score():
         (np.zeros((2, 3), int), np.zeros((3, 2), int), "differ in shape"),
         (np.full((2, 2), 3), np.zeros((2, 2), int), "prediction holds"),
         (np.full((2, 2), -1), np.zeros((2, 2), int), "prediction holds"),
-        (np.zeros((2, 2), int), np.full((2, 2), 3), "ground truth holds"),
+        (np.zeros((2, 2), int), np.full((2, 2), 3), "ground truth holds 3 to 3, classes are 0 to 2"),
+        (np.zeros((1, 2), np.uint8), np.array([[7, 255]], np.uint8), "ground truth holds 7 to 7, classes are 0 to 2"),
+        (np.zeros((2, 2), int), np.full((2, 2), 256), "ground truth holds"),
+        (np.zeros((2, 2), int), np.full((2, 2), -1), "ground truth holds"),
         (np.zeros((2, 2)), np.zeros((2, 2), int), "must be integers"),
     ],
 )
@@ -75,6 +98,16 @@ def test_sweep_equals_the_loop_over_thresholds_also_on_ties(dtype, labels):
 
     assert matrices.dtype == np.int64
     np.testing.assert_array_equal(matrices, one_at_a_time(scores, labels, target, thresholds, 8))
+
+
+@pytest.mark.parametrize("count", [1, 80, 300])
+def test_sweep_equals_the_loop_for_any_number_of_thresholds(count):
+    rng = np.random.default_rng(4)
+    scores = rng.random((5, 23, 31), dtype=np.float32)
+    thresholds = np.sort(rng.random(count))
+    target = rng.choice([*range(9), 255], size=(23, 31)).astype(np.uint8)
+    matrices = sweep(scores, [8, 1, 3, 2, 5], target, thresholds, classes=9)
+    np.testing.assert_array_equal(matrices, one_at_a_time(scores, [8, 1, 3, 2, 5], target, thresholds, 9))
 
 
 def test_a_score_at_the_threshold_is_background():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from functools import partial
 
 import pytest
@@ -69,7 +70,41 @@ def test_the_main_script_is_not_run_again_by_the_workers(tmp_path):
     assert ran.stdout == "[3, 4, 5]\n"
 
 
-def test_a_function_of_the_main_script_is_refused(monkeypatch):
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_function_of_the_main_script_is_refused(monkeypatch, bound):
     monkeypatch.setattr(square_or_fail, "__module__", "__main__")
+    function = partial(square_or_fail, fails_at=3)
     with pytest.raises(ValueError, match=r"move .* to a module"):
-        in_processes(partial(square_or_fail, fails_at=3), [1], 2)
+        in_processes(partial(threads, function=function) if bound else function, [1], 2)
+
+
+def test_the_settings_of_this_process_stay(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    assert list(in_processes(square_or_fail, [3], 2)) == [9]
+    assert dict(os.environ) == before
+
+
+def test_workers_end_when_their_job_is_killed(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(
+        "import os, time\nfrom wsss_core.parallel import in_processes\n"
+        "results = in_processes(os.getpgid, [0] * 6, 2)\nnext(results)\n"
+        "time.sleep(0.5)  # until the workers wait for work\nprint(next(results), flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True, start_new_session=True) as job:
+        group = int(job.stdout.readline())  # of the job and all that it started
+        job.kill()
+    deadline = time.monotonic() + 30
+    while _alive(group):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -14,7 +14,7 @@ from wsss_core.affinity import affinity_labels
 from wsss_core.cam_store import CamStore
 from wsss_core.crf import crf_labels
 from wsss_core.data import DataError, Manifest, make_classes, read_mask, write_grey
-from wsss_core.data.images import ScaledImages, read_image
+from wsss_core.data.images import ScaledImages, network_input, read_image
 from wsss_core.pseudo_masks import (
     AffinityLabelSettings,
     PseudoMaskSettings,
@@ -139,7 +139,7 @@ class FakeEdges(nn.Module):
 @torch.no_grad()
 def edge_by_hand(manifest: Manifest, index: int) -> torch.Tensor:
     row, model = manifest.rows[index], FakeEdges().eval()
-    (view,) = ScaledImages(manifest, (1.0,))[index][1]
+    view = network_input(ScaledImages(manifest, (1.0,))[index][1][0][None])[0]
     h, w = -(-row.height // 4), -(-row.width // 4)
     logits = []
     for image in (view, view.flip(2)):
@@ -156,7 +156,8 @@ def walk(manifest, cams, path) -> CamStore:
 
 
 @pytest.mark.parametrize("stride", [4, 1])
-def test_walked_maps_are_those_of_a_loop_over_images(tiny, tmp_path, random_maps, write_store, stride):
+def test_walked_maps_are_those_of_a_loop_over_images(tiny, tmp_path, random_maps, write_store, monkeypatch, stride):
+    monkeypatch.setattr(pseudo_masks, "WALKS_AT_ONCE", 3)  # eight images: two whole calls and a smaller one
     drawn = random_maps(tiny.manifest, stride=stride)
     cams = write_store(tmp_path / "drawn.zarr", tiny.manifest, drawn, stride=stride)
     walked = walk(tiny.manifest, cams, tmp_path / "walked.zarr")

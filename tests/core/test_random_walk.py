@@ -5,8 +5,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from wsss_core import random_walk as module
 from wsss_core.affinity import pair_offsets, path_pixels
-from wsss_core.random_walk import _walk_on_cpu, _walk_on_gpu, finish_walk, random_walk, transition_diagonals
+from wsss_core.random_walk import _walk_side_by_side, finish_walk, random_walk, random_walks
 
 
 def dense_transitions(edge: torch.Tensor, radius: int, beta: float) -> torch.Tensor:
@@ -52,20 +53,54 @@ def test_double_precision_agrees_to_rounding():
     torch.testing.assert_close(walked, expected, rtol=1e-11, atol=1e-13)
 
 
-def test_both_devices_take_the_same_walk():
-    cams, edge = maps(2, 12, 15)
-    weights, steps = transition_diagonals(edge.double(), 5, 10)
-    start = cams.double().flatten(1)
-    on_cpu, on_gpu = (walk(start, weights, steps, 64) for walk in (_walk_on_cpu, _walk_on_gpu))
-    torch.testing.assert_close(on_cpu, on_gpu, rtol=1e-12, atol=0)
+# (classes, height, width) of images in one list: no class, one pixel, a map smaller than a neighbourhood
+IMAGES = [(2, 12, 15), (0, 9, 14), (1, 20, 11), (3, 6, 4), (2, 1, 1), (1, 12, 15)]
+
+
+def many_maps():
+    return zip(*(maps(*shape, seed=seed) for seed, shape in enumerate(IMAGES)), strict=True)
+
+
+@pytest.fixture
+def side_by_side(monkeypatch):
+    """The way of a GPU, on the CPU."""
+    monkeypatch.setattr(module, "_walk_one_by_one", _walk_side_by_side)
+
+
+def test_walks_of_many_images_are_the_walks_of_each():
+    cams, edges = many_maps()
+    for found, of_image, edge in zip(random_walks(cams, edges), cams, edges, strict=True):
+        assert torch.equal(found, random_walk(of_image, edge))
+    assert random_walks([], []) == []
+
+
+@pytest.mark.parametrize("at_once", [1, 200, 10**6])
+def test_images_side_by_side_walk_as_each_does_alone(side_by_side, monkeypatch, at_once):
+    monkeypatch.setattr(module, "PIXELS_AT_ONCE", at_once)
+    cams, edges = many_maps()
+    for found, of_image, edge in zip(random_walks(cams, edges, 4, 3, 6), cams, edges, strict=True):
+        expected = dense_walk(of_image, edge, radius=4, beta=3, squarings=6)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-12)
+
+
+def test_images_without_classes_side_by_side(side_by_side):
+    walked = random_walks([torch.zeros(0, 9, 14), torch.zeros(0, 6, 4)], [torch.zeros(9, 14), torch.zeros(6, 4)])
+    assert [maps.shape for maps in walked] == [(0, 9, 14), (0, 6, 4)]
+
+
+def test_groups_hold_no_more_pixels_than_allowed(monkeypatch):
+    monkeypatch.setattr(module, "PIXELS_AT_ONCE", 10)
+    groups = list(module._groups([4, 6, 1, 30, 2, 3]))
+    assert groups == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6)]
 
 
 @pytest.mark.gpu
 def test_the_walk_on_a_gpu_equals_the_one_on_the_cpu():
-    cams, edge = maps(2, 30, 41)
-    walked = random_walk(cams.cuda(), edge.cuda())
-    assert walked.is_cuda
-    torch.testing.assert_close(walked.cpu(), random_walk(cams, edge))
+    cams, edges = many_maps()
+    walked = random_walks([maps.cuda() for maps in cams], [edge.cuda() for edge in edges])
+    assert all(maps.is_cuda for maps in walked)
+    for found, expected in zip(walked, random_walks(cams, edges), strict=True):
+        torch.testing.assert_close(found.cpu(), expected)
 
 
 def test_a_constant_score_stays_where_nothing_is_an_edge():
@@ -98,6 +133,8 @@ def test_arrays_in_arrays_out():
 def test_maps_of_another_size_than_the_edges_are_an_error():
     with pytest.raises(ValueError, match="do not fit"):
         random_walk(torch.zeros(1, 5, 6), torch.zeros(6, 5))
+    with pytest.raises(ValueError, match="shorter"):
+        random_walks([torch.zeros(1, 5, 6)] * 2, [torch.zeros(5, 6)])
 
 
 def test_finish_resizes_crops_and_divides_by_one_maximum():

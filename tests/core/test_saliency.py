@@ -13,7 +13,7 @@ from torch import nn
 from wsss_core import saliency
 from wsss_core.cam_store import CamStore
 from wsss_core.data import DataError, Manifest, read_grey
-from wsss_core.data.images import ScaledImages
+from wsss_core.data.images import ScaledImages, network_input
 from wsss_core.models.c2am import C2AM
 from wsss_core.saliency import (
     C2amMapSettings,
@@ -95,7 +95,8 @@ def test_c2am_maps_are_those_of_a_straightforward_loop(tiny, tmp_path, activatio
     for index, row in enumerate(tiny.manifest):
         size, total = (math.ceil(row.height / 4), math.ceil(row.width / 4)), 0
         for view in images[index][1]:
-            ahead, back = (direction * model(v)[2] for v in (view[None], view[None].flip(3)))
+            image = network_input(view[None])
+            ahead, back = (direction * model(v)[2] for v in (image, image.flip(3)))
             both = function(ahead) + function(back).flip(3)
             total = total + F.interpolate(both, size, mode="bilinear")[0, 0] / len(settings.scales)
         expected = total / (total.max() + 1e-5)

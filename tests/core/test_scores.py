@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from wsss_core import scores
+from wsss_core import scores, totals
 from wsss_core.cam_store import StoreError
 from wsss_core.crf import crf_labels
 from wsss_core.data import DataError, Manifest, Row, make_classes, read_grey, write_grey, write_mask
 from wsss_core.data.images import read_image
+from wsss_core.parallel import in_processes
 from wsss_core.pseudo_masks import PseudoMaskSettings, make_pseudo_masks
 from wsss_core.scores import (
     SaliencyScoreSettings,
@@ -32,7 +34,7 @@ NAMES = ["background", "circle", "square", "star"]
 
 @pytest.fixture(autouse=True)
 def pickled_work(monkeypatch, through_pickles):
-    monkeypatch.setattr(scores, "in_processes", through_pickles)
+    monkeypatch.setattr(totals, "in_processes", through_pickles)
 
 
 @pytest.fixture
@@ -369,6 +371,36 @@ def test_a_faulty_prediction_is_named(tiny, tmp_path, fault, text):
         write_grey(path, fault)
     with pytest.raises(DataError, match=rf"image5\.png.*{text}"):
         evaluate_masks(manifest=tiny.manifest, classes=tiny.classes, folder=tmp_path)
+
+
+def test_any_number_of_processes_gives_the_same_score(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(totals, "in_processes", in_processes)
+    rows = [dataclasses.replace(row, id=f"{row.id}{copy}") for row in tiny.manifest for copy in range(11)]
+    for index, row in enumerate(rows):
+        prediction = np.random.default_rng(index).integers(0, 4, (row.height, row.width), np.uint8)
+        write_mask(tmp_path / f"{row.id}.png", prediction, tiny.classes)
+    task = partial(totals.mask_confusion, folder=tmp_path, classes=tiny.classes)
+    one_by_one = sum(task(row) for row in rows)
+    for workers in (1, 2):  # chunks of 4 and of 2 images
+        np.testing.assert_array_equal(totals.total(task, Manifest.of(rows), workers), one_by_one)
+
+
+def counted(row: Row, broken: str = "") -> np.ndarray:
+    if row.id == broken:
+        raise ValueError("the scores hold NaN")
+    return np.ones(1, int)
+
+
+def test_progress_is_shown_some_twenty_times(tiny, caplog):
+    rows = [dataclasses.replace(row, id=f"{row.id}{copy}") for row in tiny.manifest for copy in range(25)]
+    with caplog.at_level("INFO"):
+        totals.total(counted, Manifest.of(rows), 1)
+    assert caplog.messages == [f"{done} of 200 images" for done in range(10, 201, 10)]
+
+
+def test_a_value_that_cannot_be_counted_names_its_image(tiny):
+    with pytest.raises(DataError, match="image image5: the scores hold NaN"):
+        totals.total(partial(counted, broken="image5"), tiny.manifest, 1)
 
 
 def test_nothing_to_score_is_an_error(tiny, cams):

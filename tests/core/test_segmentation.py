@@ -11,7 +11,7 @@ from torch import nn
 from wsss_core import segmentation
 from wsss_core.crf import crf_probabilities
 from wsss_core.data import DataError, Manifest, read_mask
-from wsss_core.data.images import ScaledImages, read_image
+from wsss_core.data.images import ScaledImages, network_input, read_image
 from wsss_core.segmentation import PredictionSettings, predict_masks
 
 CPU = torch.device("cpu")
@@ -54,9 +54,10 @@ def probabilities_by_hand(tiny, mirror=True):
     for index, row in enumerate(tiny.manifest):
         total = 0
         for view in images[index][1]:
-            logits = net(view[None])
+            image = network_input(view[None])
+            logits = net(image)
             if mirror:
-                logits = logits + net(view[None].flip(3)).flip(3)
+                logits = logits + net(image.flip(3)).flip(3)
             total = total + F.interpolate(logits, (row.height, row.width), mode="bilinear")
         yield row, (total / 2).softmax(1)[0].numpy()
 

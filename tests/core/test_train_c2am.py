@@ -14,6 +14,7 @@ from wsss_core.data.transforms import MEAN, STD
 from wsss_core.models.backbones import build_backbone
 from wsss_core.models.c2am import C2AM
 from wsss_core.models.classifier import read_model, save_model
+from wsss_core.precision import Precision
 from wsss_core.training.c2am import (
     C2amSettings,
     C2amStep,
@@ -24,7 +25,6 @@ from wsss_core.training.c2am import (
     load_c2am,
     train_c2am,
 )
-from wsss_core.training.loop import Precision
 
 CPU = torch.device("cpu")
 TINY = "test_resnet"
@@ -35,7 +35,7 @@ def settings_of(**changes) -> C2amSettings:
     values = {
         "hints": "none", "backbone": TINY, "squash": 1.15, "crop": 32, "batch_size": 4, "accumulation": 1, "epochs": 1,
         "learning_rate": 0.01, "head_rate": 10, "weight_decay": 1e-4, "train_batch_norm": True, "alpha": 0.25,
-        "hint_weight": 1.0, "hint_threshold": 0.4, "label_smoothing": 0.1, "precision": "float32",
+        "hint_weight": 1.0, "hint_threshold": 0.4, "label_smoothing": 0.1, "precision": "float32", "compile": False,
     }  # fmt: skip
     return C2amSettings(**values | changes)
 

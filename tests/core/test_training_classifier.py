@@ -1,6 +1,7 @@
 """The training of classifiers: its loss, its step and what it leaves behind."""
 
 import math
+from functools import partialmethod
 
 import pandas as pd
 import pytest
@@ -173,6 +174,22 @@ def test_a_trained_classifier_serves_as_weights_with_its_head_if_that_fits(train
         assert torch.equal(value, b[name]), name
         assert torch.equal(value, c[name]) or name == "head.weight", name
     assert c["head.weight"].shape == (4, 96, 1, 1)
+
+
+@pytest.mark.parametrize("method", ["vanilla", pytest.param("pnoc", marks=pytest.mark.e2e)])  # ten seconds for P-NOC
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # by the capture itself
+def test_a_compiled_training_is_the_plain_one_up_to_rounding(train, parts_of, monkeypatch, method):
+    """All passes, captured as graphs; the code that a compiler makes of them is left to the compiler."""
+    capture = partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", capture)
+    parts = parts_of(method, **({"discriminator": {"leak": False}} if method == "pnoc" else {}))
+    ordinary = train("oc", epochs=1)
+    plain, compiled = (
+        read_model(train(f"{on}", epochs=1, ordinary=ordinary, parts=parts, compile=on))[1] for on in (False, True)
+    )
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_erasing_needs_an_ordinary_classifier(train, parts_of):

@@ -103,7 +103,7 @@ def test_c2am_does_what_it_did(common, tiny, tmp_path, random_maps, write_store)
     settings = C2amSettings(
         hints="cams", backbone=TINY, squash=1.15, crop=32, batch_size=4, accumulation=1, epochs=2, learning_rate=0.01,
         head_rate=10, weight_decay=1e-4, train_batch_norm=True, alpha=0.25, hint_weight=1.0, hint_threshold=0.5,
-        label_smoothing=0.1, precision="float32",
+        label_smoothing=0.1, precision="float32", compile=False,
     )  # fmt: skip
     train_c2am(**common, hints=hints, settings=settings)
     expected = {
@@ -147,7 +147,7 @@ def test_deeplab_does_what_it_did(common, tiny):
     settings = DeeplabSettings(
         backbone=TINY, output_stride=16, norm="group", width=16, resize=(32, 56), crop=32, augmentation="none",
         batch_size=4, accumulation=2, epochs=2, learning_rate=0.05, weight_decay=4e-5, momentum=0.0, nesterov=False,
-        label_smoothing=0.1, precision="float32",
+        label_smoothing=0.1, precision="float32", compile=False,
     )  # fmt: skip
     train_deeplab(**common, classes=tiny.classes, masks=tiny.masks, settings=settings)
     check(common, {"loss": [1.89638, 1.2107]})

@@ -75,7 +75,7 @@ def c2am_settings(**changes) -> C2amSettings:
     values = {
         "hints": "cams", "backbone": "", "squash": 1.15, "crop": 8, "batch_size": 2, "accumulation": 1, "epochs": 1,
         "learning_rate": 0.1, "head_rate": 10, "weight_decay": 0.0, "train_batch_norm": True, "alpha": 0.25,
-        "hint_weight": 1.0, "hint_threshold": 0.4, "label_smoothing": 0.1, "precision": "float32",
+        "hint_weight": 1.0, "hint_threshold": 0.4, "label_smoothing": 0.1, "precision": "float32", "compile": False,
     }  # fmt: skip
     return C2amSettings(**values | changes)
 
@@ -129,7 +129,9 @@ class FakeDeepLab(nn.Module):
 
 
 def test_the_segmentation_loss_is_divided_by_the_accumulation():
-    settings = DeeplabSettings("", 16, "group", 8, (8, 8), 8, "none", 2, 2, 1, 0.1, 0.0, 0.0, False, 0.1, "float32")
+    settings = DeeplabSettings(
+        "", 16, "group", 8, (8, 8), 8, "none", 2, 2, 1, 0.1, 0.0, 0.0, False, 0.1, "float32", False
+    )
     images = torch.randn(4, 3, 4, 4)
     masks = torch.randint(0, 3, (4, 4, 4), dtype=torch.uint8)
     model, reference = FakeDeepLab(), FakeDeepLab()

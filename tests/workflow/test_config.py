@@ -1,5 +1,6 @@
 """config.yaml, its schema and the settings of the core say the same; mistakes stop with the name of the key."""
 
+from copy import deepcopy
 from dataclasses import fields
 
 import pytest
@@ -36,6 +37,7 @@ from wsss_core.training.poolnet import PoolnetSettings
 
 SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 DATACLASSES = {
     "classifier": ClassifierSettings,
     "puzzle": PuzzleSettings,
@@ -61,7 +63,7 @@ DATACLASSES = {
 
 
 def configuration(overlay=None):
-    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config = deepcopy(CONFIG)
     update_config(config, overlay or {})
     return config
 

@@ -1,5 +1,7 @@
 """Images of a manifest as training samples and as inputs at several scales."""
 
+import logging
+import mmap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,12 +15,17 @@ from wsss_core.data.classes import VOID, DataError
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.transforms import (
     AUGMENTATIONS,
+    MEAN,
+    STD,
     crop,
     crop_window,
-    normalize,
+    normalized_crop,
     resize_longer_side,
-    to_tensor,
 )
+
+logger = logging.getLogger(__name__)
+
+KEPT_BYTES = 2**30  # of decoded pixels: 1900 images of VOC
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -28,6 +35,65 @@ def read_image(path: str | Path) -> Image.Image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them for broken files
         raise DataError(f"cannot read the image {path}: {error}") from error
+
+
+def read_picture(row: Row) -> Image.Image:
+    """Decode a row's picture to RGB; one of another size than the manifest's is an error that names it, too."""
+    image = read_image(row.image)
+    if image.size != (row.width, row.height):
+        raise DataError(
+            f"{row.image} has {image.width} x {image.height} pixels, its manifest says {row.width} x {row.height}: "
+            "delete the manifest to have it made again"
+        )
+    return image
+
+
+class Pictures(Sequence):
+    """The decoded pictures of rows, RGB; those of a small data set are decoded once, not once an epoch.
+
+    Their pixels lie in anonymous memory that forked workers share: unlike torch's shared tensors it needs no room in
+    /dev/shm, which is small in containers. Pages are taken as pictures are read. A worker needs no lock, as it says
+    that a picture is there after it has written it, and two that meet write the same. A pickled copy, as spawned
+    workers get, decodes anew.
+
+    Args:
+        limit: bytes of pixels up to which a data set is kept.
+    """
+
+    def __init__(self, rows: Sequence[Row], limit: int = KEPT_BYTES):
+        self.rows = rows
+        self.ends = np.cumsum([3 * row.height * row.width for row in rows], dtype=np.int64)
+        self.pixels, self.present = self._memory(limit)
+
+    def _memory(self, limit: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        size = int(self.ends[-1]) if self.rows else 0
+        if not 0 < size <= limit:
+            return None, None
+        try:
+            memory = np.frombuffer(mmap.mmap(-1, size + len(self.rows)), np.uint8)
+        except OSError as error:
+            logger.info("no memory to keep the decoded images in, each epoch decodes them: %s", error)
+            return None, None
+        logger.info("the decoded images are kept after the first epoch, in %d MB of memory", size >> 20)
+        return memory[:size], memory[size:]
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"pixels": None, "present": None}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        row = self.rows[index]
+        if self.pixels is None:
+            return read_picture(row)
+        pixels = self.pixels[self.ends[index] - 3 * row.height * row.width : self.ends[index]]
+        if self.present[index]:
+            return Image.frombytes("RGB", (row.width, row.height), pixels)
+        image = read_picture(row)
+        pixels[:] = np.asarray(image).ravel()
+        self.present[index] = 1
+        return image
 
 
 class LabelledCrops(Dataset):
@@ -42,22 +108,22 @@ class LabelledCrops(Dataset):
     """
 
     def __init__(self, manifest: Manifest, classes: int, *, resize: Sequence[int], size: int, augmentation: str):
-        self.rows = manifest.rows
+        self.pictures = Pictures(manifest.rows)
         self.labels = manifest.multi_hot(classes)
         self.resize, self.size, self.augment = resize, size, AUGMENTATIONS[augmentation]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.pictures)
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, size, size) and ``labels`` (classes,)."""
-        image = resize_longer_side(read_image(self.rows[index].image), _length(self.resize, rng))
+        image = resize_longer_side(self.pictures[index], _length(self.resize, rng))
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels = normalize(self.augment(image, rng))
+        pixels = np.asarray(self.augment(image, rng))
         window = crop_window(*pixels.shape[:2], self.size, rng)
         return {
-            "image": to_tensor(crop(pixels, window, self.size, 0.0)),
+            "image": normalized_crop(pixels, window, self.size),
             "labels": torch.from_numpy(self.labels[index]),
         }
 
@@ -79,7 +145,7 @@ class MaskedCrops(Dataset):
         size: int,
         augmentation: str = "none",
     ):
-        self.rows, self.read_mask = manifest.rows, read_mask
+        self.rows, self.read_mask, self.pictures = manifest.rows, read_mask, Pictures(manifest.rows)
         self.resize, self.size, self.augment = resize, size, AUGMENTATIONS[augmentation]
 
     def __len__(self) -> int:
@@ -88,21 +154,25 @@ class MaskedCrops(Dataset):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, size, size) and ``mask`` (size, size) uint8."""
         row, length = self.rows[index], _length(self.resize, rng)
-        image = resize_longer_side(read_image(row.image), length)
+        image = resize_longer_side(self.pictures[index], length)
         mask = resize_longer_side(Image.fromarray(self.read_mask(row)), length, Image.Resampling.NEAREST)
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pixels, labels = normalize(self.augment(image, rng)), np.asarray(mask)
+        pixels, labels = np.asarray(self.augment(image, rng)), np.asarray(mask)
         window = crop_window(*pixels.shape[:2], self.size, rng)
         return {
-            "image": to_tensor(crop(pixels, window, self.size, 0.0)),
+            "image": normalized_crop(pixels, window, self.size),
             "mask": torch.from_numpy(crop(labels, window, self.size, VOID)),
         }
 
 
 class ScaledImages(Dataset):
-    """Every image of a manifest at several scales, normalised, for inference; the first axis is the scale."""
+    """Every image of a manifest at several scales, for inference: its index and (H_s, W_s, 3) uint8, one a scale.
+
+    The pixels stay bytes until they are where the network is (see ``network_input``), which costs a quarter of the
+    copying.
+    """
 
     def __init__(self, manifest: Manifest, scales: Sequence[float]):
         self.rows, self.scales = manifest.rows, scales
@@ -111,11 +181,17 @@ class ScaledImages(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> tuple[int, list[Tensor]]:
-        image = read_image(self.rows[index].image)
+        image = read_picture(self.rows[index])
         width, height = image.size
         sizes = [(max(1, round(width * s)), max(1, round(height * s))) for s in self.scales]
         scaled = [image if size == image.size else image.resize(size, Image.Resampling.BICUBIC) for size in sizes]
-        return index, [to_tensor(normalize(view)) for view in scaled]
+        return index, [torch.from_numpy(np.array(view)) for view in scaled]
+
+
+def network_input(pixels: Tensor) -> Tensor:
+    """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in channels_last, normalised as ``transforms.normalize`` does."""
+    mean, deviation = (torch.from_numpy(values).to(pixels.device, non_blocking=True) for values in (MEAN, STD))
+    return ((pixels.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
 
 
 def _length(resize: Sequence[int], rng: np.random.Generator) -> int:

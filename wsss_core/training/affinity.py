@@ -19,7 +19,8 @@ from wsss_core.jobs import digest_of
 from wsss_core.models.affinity import AffinityNet
 from wsss_core.models.backbones import build_backbone
 from wsss_core.models.classifier import read_model, save_model
-from wsss_core.training.loop import Precision, finish, fit
+from wsss_core.precision import Precision
+from wsss_core.training.loop import finish, fit, placed
 from wsss_core.training.optim import PolySGD
 from wsss_core.training.poolnet import folder_digest
 
@@ -85,7 +86,7 @@ def train_affinity(
         weights: ImageNet weights of the frozen backbone, or None (then only useful for tests).
     """
     model = AffinityNet(build_backbone(settings.backbone, weights=weights))
-    model.to(device, memory_format=torch.channels_last)
+    placed(model, device)
     samples = MaskedCrops(
         manifest,
         partial(read_label_png, folder=labels, classes=classes),

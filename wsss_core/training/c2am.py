@@ -14,15 +14,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from wsss_core.cam_store import CamStore
 from wsss_core.cams import full_size
-from wsss_core.data.images import read_image
+from wsss_core.data.images import Pictures, read_image
 from wsss_core.data.loading import EpochLoader
 from wsss_core.data.manifest import Manifest, Row
-from wsss_core.data.transforms import crop, crop_window, normalize, to_tensor
+from wsss_core.data.transforms import crop, crop_window, normalize, normalized_crop, to_tensor
 from wsss_core.jobs import digest_of
 from wsss_core.models.backbones import build_backbone
 from wsss_core.models.c2am import C2AM
 from wsss_core.models.classifier import read_model, save_model
-from wsss_core.training.loop import Precision, finish, fit
+from wsss_core.precision import Precision
+from wsss_core.training.loop import finish, fit, placed
 from wsss_core.training.optim import PolySGD, parameter_groups
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,7 @@ class C2amSettings:
     hint_threshold: float
     label_smoothing: float
     precision: str
+    compile: bool
 
     @property
     def side(self) -> int:
@@ -197,7 +199,7 @@ def train_c2am(
     if (hints is None) != (settings.hints == "none"):
         raise ValueError(f"c2am.hints is {settings.hints}, but hints were {'not ' * (hints is None)}given")
     model = C2AM(build_backbone(settings.backbone, weights=weights))
-    model.to(device, memory_format=torch.channels_last)
+    placed(model, device, compiled=settings.compile)
     read_hint, hints_digest = (None, None) if hints is None else (HintReader(hints), hints.digest())
     samples = SquashedCrops(manifest, read_hint, side=settings.side, size=settings.crop)
     loader = EpochLoader(samples, batch_size=settings.batch_size, seed=seed, workers=workers)
@@ -263,6 +265,7 @@ class SquashedCrops(Dataset):
 
     def __init__(self, manifest: Manifest, read_hint: Callable[[Row], np.ndarray] | None, *, side: int, size: int):
         self.rows, self.read_hint, self.side, self.size = manifest.rows, read_hint, side, size
+        self.pictures = Pictures(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -270,12 +273,14 @@ class SquashedCrops(Dataset):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, size, size), and ``hint`` (1, size, size) if there are hints."""
         row, window = self.rows[index], crop_window(self.side, self.side, self.size, rng)
-        columns = slice(None, None, -1 if rng.random() < 0.5 else 1)
-        pixels = normalize(_squashed(read_image(row.image), self.side))
-        sample = {"image": to_tensor(crop(pixels, window, self.size, 0.0)[:, columns])}
+        mirrored = rng.random() < 0.5
+        pixels = np.asarray(_squashed(self.pictures[index], self.side))
+        sample = {"image": normalized_crop(pixels, window, self.size)}
         if self.read_hint is not None:
             hint = np.asarray(_squashed(Image.fromarray(self.read_hint(row)), self.side))
-            sample["hint"] = torch.from_numpy(crop(hint, window, self.size, 0.0)[:, columns].copy())[None]
+            sample["hint"] = torch.from_numpy(crop(hint, window, self.size, 0.0))[None]
+        if mirrored:
+            sample = {name: value.flip(2) for name, value in sample.items()}
         return sample
 
 

@@ -24,10 +24,11 @@ from wsss_core.data.mixing import Mixed
 from wsss_core.jobs import digest_of
 from wsss_core.models.backbones import masked
 from wsss_core.models.classifier import Classifier, build_classifier, load_classifier, logits, save_model
+from wsss_core.precision import Precision
 from wsss_core.training.averaging import Average, AverageSettings
 from wsss_core.training.class_choice import ClassChoice
 from wsss_core.training.erasing import hard_erase, soft_keep, without
-from wsss_core.training.loop import Precision, finish, fit
+from wsss_core.training.loop import finish, fit, placed
 from wsss_core.training.optim import PolySGD, parameter_groups
 from wsss_core.training.puzzle import puzzle_maps, reconstruction_loss
 from wsss_core.training.schedules import linear
@@ -54,6 +55,7 @@ class ClassifierSettings:
     label_smoothing: float
     average: dict | None
     precision: str
+    compile: bool
 
 
 @dataclass(frozen=True)
@@ -324,8 +326,9 @@ def train_classifier(
     loader = label_batches(manifest, classes, settings, seed, workers)
     model, other = _networks(settings, parts, classes, weights, ordinary)
     step = ClassifierStep(
-        model=model.to(device, memory_format=torch.channels_last),
-        ordinary=other and other.to(device, memory_format=torch.channels_last),
+        model=placed(model, device, compiled=settings.compile),
+        # hooks mask it, a new one at every step, for each of which it would be compiled again
+        ordinary=other and placed(other, device, compiled=settings.compile and not parts.erasing.masking_depth),
         settings=settings,
         parts=parts,
         steps=settings.epochs * len(loader),

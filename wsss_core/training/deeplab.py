@@ -20,9 +20,10 @@ from wsss_core.models.backbones import build_backbone
 from wsss_core.models.classifier import read_model, save_model
 from wsss_core.models.deeplab import DeepLabV3Plus
 from wsss_core.models.deeplabv2 import DeepLabV2, build_deeplabv2
+from wsss_core.precision import Precision
 from wsss_core.training.affinity import read_label_png
 from wsss_core.training.deeplabv2 import CountedLoader, DeeplabV2Settings, DeeplabV2Step, ScaledCrops
-from wsss_core.training.loop import Precision, finish, fit
+from wsss_core.training.loop import finish, fit, placed
 from wsss_core.training.losses import segmentation_loss
 from wsss_core.training.optim import PolySGD, parameter_groups
 from wsss_core.training.poolnet import folder_digest
@@ -50,6 +51,7 @@ class DeeplabSettings:
     nesterov: bool
     label_smoothing: float
     precision: str
+    compile: bool
 
 
 NETWORK_SETTINGS = {"v3plus": DeeplabSettings, "v2": DeeplabV2Settings}  # by deeplab.network of config.yaml
@@ -112,7 +114,7 @@ def train_deeplab(
         "classes": len(classes) + 1,
         "masks": "ground_truth" if masks is None else "pseudo_masks",
     }
-    model = _build(recipe, weights).to(device, memory_format=torch.channels_last).train()
+    model = placed(_build(recipe, weights).train(), device, compiled=settings.compile)
     prepare = _prepare_v2 if isinstance(settings, DeeplabV2Settings) else _prepare_v3plus
     loader, epochs, step = prepare(model, settings, manifest, read, seed=seed, device=device, workers=workers)
     fit(

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wsss_core.data.classes import VOID
-from wsss_core.data.images import read_image
+from wsss_core.data.images import Pictures
 from wsss_core.data.loading import EpochLoader
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.transforms import normalize, to_tensor
 from wsss_core.models.deeplabv2 import DeepLabV2
-from wsss_core.training.loop import Precision
+from wsss_core.precision import Precision
 from wsss_core.training.losses import multi_scale_loss
 from wsss_core.training.optim import PolySGD, parameter_groups
 from wsss_core.training.schedules import poly
@@ -38,6 +38,7 @@ class DeeplabV2Settings:
     weight_decay: float
     momentum: float
     precision: str
+    compile: bool
 
 
 class ScaledCrops(Dataset):
@@ -58,7 +59,7 @@ class ScaledCrops(Dataset):
         size: int,
         padding: Sequence[float],
     ):
-        self.rows, self.read_mask = manifest.rows, read_mask
+        self.rows, self.read_mask, self.pictures = manifest.rows, read_mask, Pictures(manifest.rows)
         self.scales, self.size, self.padding = scales, size, np.array(padding, np.float32)
 
     def __len__(self) -> int:
@@ -69,7 +70,7 @@ class ScaledCrops(Dataset):
         row, scale = self.rows[index], self.scales[rng.integers(len(self.scales))]
         size = max(1, int(scale * row.width)), max(1, int(scale * row.height))
         # OpenCV's bilinear resize, unlike Pillow's, does not smooth what it shrinks; the published code has it so
-        pixels = cv2.resize(normalize(read_image(row.image)), size, interpolation=cv2.INTER_LINEAR)
+        pixels = cv2.resize(normalize(self.pictures[index]), size, interpolation=cv2.INTER_LINEAR)
         mask = np.asarray(Image.fromarray(self.read_mask(row)).resize(size, Image.Resampling.NEAREST))
         pixels, mask = self._padded(pixels, self.padding), self._padded(mask, VOID)
         top, left = (int(rng.integers(side - self.size + 1)) for side in mask.shape)

@@ -6,37 +6,17 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from wsss_core.data.loading import EpochLoader
 from wsss_core.files import whole
 
 logger = logging.getLogger(__name__)
-
-
-class Precision:
-    """Mixed precision on a GPU, plain float32 on a CPU.
-
-    Args:
-        name: ``float32``, ``float16`` (autocast with loss scaling, as published) or ``bfloat16``.
-    """
-
-    def __init__(self, name: str, device: torch.device):
-        self.dtype = getattr(torch, name)
-        self.device = device
-        self.enabled = device.type == "cuda" and name != "float32"
-
-    def autocast(self) -> AbstractContextManager:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.enabled)
-
-    def scaler(self) -> torch.amp.GradScaler:
-        return torch.amp.GradScaler(self.device.type, enabled=self.enabled and self.dtype == torch.float16)
 
 
 def fit(
@@ -88,6 +68,18 @@ def fit(
         after_epoch(epoch + 1)
         _keep(output, digest, state, history, epoch + 1)
     history.close()
+
+
+def placed(model: nn.Module, device: torch.device, *, compiled: bool = False) -> nn.Module:
+    """The network on its device, channels last, as convolutions are fastest.
+
+    Args:
+        compiled: compile its passes, one time for every shape and mode; its results change by rounding alone.
+    """
+    model.to(device, memory_format=torch.channels_last)
+    if compiled:
+        model.compile(dynamic=False)
+    return model
 
 
 def finish(output: str | Path) -> None:

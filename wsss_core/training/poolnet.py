@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wsss_core.data.images import read_image
+from wsss_core.data.images import Pictures
 from wsss_core.data.loading import EpochLoader
 from wsss_core.data.manifest import Manifest
 from wsss_core.data.masks import read_grey
@@ -16,7 +16,7 @@ from wsss_core.jobs import digest_of
 from wsss_core.models.backbones import load_weights, read_state
 from wsss_core.models.classifier import read_model, save_model
 from wsss_core.models.poolnet import CAFFE, PoolNet, build_poolnet
-from wsss_core.training.loop import finish, fit
+from wsss_core.training.loop import finish, fit, placed
 from wsss_core.training.losses import saliency_loss
 
 
@@ -39,6 +39,7 @@ class SaliencyPairs(Dataset):
     def __init__(self, manifest: Manifest, folder: Path, smallest_side: int):
         self.folder = folder
         self.rows = [row for row in manifest.rows if min(row.height, row.width) > smallest_side]
+        self.pictures = Pictures(self.rows)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -46,7 +47,7 @@ class SaliencyPairs(Dataset):
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, H, W) uint8 RGB and ``saliency`` (1, H, W) uint8, 0 or 255."""
         row = self.rows[index]
-        pixels = np.asarray(read_image(row.image)).transpose(2, 0, 1)
+        pixels = np.asarray(self.pictures[index]).transpose(2, 0, 1)
         saliency = read_grey(self.folder / f"{row.id}.png", (row.height, row.width))[None]
         if rng.random() < 0.5:
             pixels, saliency = pixels[..., ::-1], saliency[..., ::-1]
@@ -73,7 +74,7 @@ class PoolnetStep:
         count = self.settings.images_an_update
         if step % self.epoch_length == 0:
             self.optimizer.zero_grad()
-        images = batch["image"].to(self.device, torch.float32, non_blocking=True)
+        images = batch["image"].to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
         target = batch["saliency"].to(self.device, torch.float32, non_blocking=True) / 255
         loss = saliency_loss(self.model(self.model.preprocess(images)), target, count)
         loss.backward()
@@ -103,7 +104,7 @@ def train_poolnet(
     model = build_poolnet(settings.backbone, width=settings.width)
     if weights is not None:
         load_backbone(model, settings.backbone, weights)
-    model.to(device)
+    placed(model, device)
     loader = EpochLoader(
         SaliencyPairs(manifest, masks, settings.smallest_side), batch_size=1, seed=seed, workers=workers
     )
