@@ -4,28 +4,14 @@ import argparse
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
-import torch
-
-from benchmarks.harness import Growth, Options, machine
+from benchmarks.harness import Options, machine, run_stage
 from benchmarks.report import write_tables
 
 STAGES = ("random_walk", "scores", "crf", "cams", "stores", "images", "training")
 RESULTS = Path(__file__).with_name("results.json")
-
-
-def run_stage(name: str, options: Options) -> list[dict]:
-    """All that one module measures; in a process of its own, so that its memory starts empty."""
-    torch.set_num_threads(options.threads)
-    entries = []
-    for entry in import_module(f"benchmarks.{name}").run(options):
-        entries.append({"kind": "growth" if isinstance(entry, Growth) else "comparison", **asdict(entry)})
-        print(json.dumps(entries[-1]), flush=True)
-    return entries
 
 
 def main() -> None:

@@ -55,27 +55,16 @@ def run(options: Options) -> Iterator[Comparison | Growth]:
     device = torch.device(options.device)
     usual = f"NCHW, {'float16 autocast' if on_card else 'float32'}, losses fetched at every step"
     case = f"{backbone}, {batch} images of {side} px"
+    batches = classifier_batches(batch, side)
     for method, name in (("vanilla", "plain classifier"), ("pnoc", "P-NOC")):
-        theirs, ours = plain_classifier(method, backbone, device), our_classifier(method, backbone, device)
-        batches = classifier_batches(batch, side)
-        yield compare(
-            name,
-            case,
-            usual=usual,
-            usual_way=partial(losses_of, theirs, batches),
-            our_way=partial(losses_of, ours, batches),
-            agreement=apart,
-        )
+        steps = plain_classifier(method, backbone, device), our_classifier(method, backbone, device)
+        yield _pair(name, case, usual, *steps, batches)
+    if not on_card:  # the network of the demo
+        steps = plain_classifier("pnoc", "test_resnet", device), our_classifier("pnoc", "test_resnet", device)
+        yield _pair("P-NOC", "test_resnet, 8 images of 96 px", usual, *steps, classifier_batches(8, 96))
     compiled = our_classifier("pnoc", backbone, device, compiled=True)
     plain = our_classifier("pnoc", backbone, device)
-    yield compare(
-        "P-NOC",
-        "`compile: true`",
-        usual="the same step, not compiled",
-        usual_way=partial(losses_of, plain, batches),
-        our_way=partial(losses_of, compiled, batches),
-        agreement=apart,
-    )
+    yield _pair("P-NOC", "`compile: true`", "the same step, not compiled", plain, compiled, batches)
     masked = mask_batches(batch, side)
     yield _pair("DeepLabV3+", case, usual, *deeplab(backbone, device), masked)
     yield _pair("AffinityNet", case, "paths of all pairs gathered by index", *affinity(backbone, device), masked)
