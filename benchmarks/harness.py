@@ -2,13 +2,11 @@
 
 import ctypes
 import gc
-import json
 import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from importlib import import_module
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import TypeVar
@@ -141,16 +139,6 @@ def _status(key: str) -> float:
     """A line of this process's status, in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) / 1024
-
-
-def run_stage(name: str, options: Options) -> list[dict]:
-    """All that one module measures; in a process of its own, so that its memory starts empty."""
-    torch.set_num_threads(options.threads)
-    entries = []
-    for entry in import_module(f"benchmarks.{name}").run(options):
-        entries.append({"kind": "growth" if isinstance(entry, Growth) else "comparison", **asdict(entry)})
-        print(json.dumps(entries[-1]), flush=True)
-    return entries
 
 
 def machine(options: Options) -> dict:
