@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.harness import Options, machine
 from benchmarks.report import write_tables
 
-STAGES = ("random_walk", "scores", "crf", "cams", "stores", "images", "training")
+STAGES = ("images", "training", "cams", "stores", "crf", "random_walk", "scores")
 RESULTS = Path(__file__).with_name("results.json")
 
 
@@ -43,6 +43,7 @@ def main() -> None:
         entries = run_stage(name, options)
         here["machine"] = machine(options)
         here["stages"][name] = entries
+        here["stages"] = {stage: here["stages"][stage] for stage in STAGES if stage in here["stages"]}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
     write_tables(results)
 

@@ -19,13 +19,15 @@ def write_tables(results: dict) -> None:
 
 
 def summary(results: dict) -> str:
-    """Each comparison's case and ratio, on a CPU and on a GPU."""
+    """The ratio of each stage's first case, on a CPU and on a GPU."""
     ratios = {
         device: {(e["stage"], e["case"]): e for e in _entries(results, device, "comparison")} for device in results
     }
-    cases = list(dict.fromkeys(key for entries in ratios.values() for key in entries))
+    first = {}
+    for stage, case in (key for entries in ratios.values() for key in entries):
+        first.setdefault(stage, (stage, case))
     rows = []
-    for key in cases:
+    for key in first.values():
         cpu, cuda = (ratios.get(device, {}).get(key) for device in ("cpu", "cuda"))
         usual = (cpu or cuda)["usual"]
         rows.append([*key, usual, *(_ratio(entry) for entry in (cpu, cuda))])

@@ -56,18 +56,23 @@ def main() -> None:
     print(f"Networks: PFLOP, and hours at {TERAFLOPS} TFLOP/s\n")
     rows = []
     for name, flops, on_val, grows in networks(settings):
-        cells = [f"{flops * 1000 / 1e15:,.3g}"]
+        cells = [short(flops * 1000 / 1e15)]
         for data in DATA_SETS:
             total = flops * (data.val if on_val else data.train) * (data.pixels if grows else 1)
-            cells.append(f"{total / 1e15:,.3g} ({total / TERAFLOPS / 1e12 / 3600:,.2g} h)")
+            cells.append(f"{short(total / 1e15)} ({short(total / TERAFLOPS / 1e12 / 3600, 2)} h)")
         rows.append([name, *cells])
     print(table(header, rows))
     print("\nWithout a network: core hours\n")
     rows = []
     for name, seconds, on_val in on_one_core():
         hours = [seconds * (d.val if on_val else d.train) * d.pixels / 3600 for d in DATA_SETS]
-        rows.append([name, f"{seconds * 1000 / 3600:.2g}", *(f"{h:,.2g}" for h in hours)])
+        rows.append([name, *(short(h, 2) for h in (seconds * 1000 / 3600, *hours))])
     print(table(header, rows))
+
+
+def short(value: float, digits: int = 3) -> str:
+    """A number with so many digits that count, without an exponent."""
+    return f"{float(f'{value:.{digits}g}'):,.10g}"
 
 
 def networks(settings: dict) -> Iterator[tuple[str, float, bool, bool]]:

@@ -23,6 +23,7 @@ from wsss_core.training.affinity import AffinitySettings, AffinityStep
 from wsss_core.training.classifier import ClassifierSettings, ClassifierStep, Parts
 from wsss_core.training.deeplab import DeeplabSettings, DeeplabStep
 from wsss_core.training.loop import placed
+from wsss_core.training.optim import parameter_groups
 from wsss_core.training.poolnet import PoolnetSettings, PoolnetStep
 
 CLASSES = 20
@@ -245,7 +246,8 @@ def deeplab(backbone: str, device: torch.device) -> tuple[Callable, Callable]:
         models.append(DeepLabV3Plus(build_backbone(backbone), CLASSES + 1, "group", 256).train())
     plain, ours = models[0].to(device), placed(models[1], device)
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
-    optimizer = torch.optim.SGD(plain.parameters(), lr=1e-4, momentum=0.9, foreach=False, fused=False)
+    groups = parameter_groups(plain, [plain.aspp, plain.decoder], 1e-4, 1e-4)
+    optimizer = torch.optim.SGD(groups, momentum=0.9, foreach=False, fused=False)
 
     def step(batch: dict, _: int) -> dict[str, Tensor]:
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
