@@ -19,7 +19,7 @@ STAGE = "random walk"
 
 
 def run(options: Options) -> Iterator[Comparison | Growth]:
-    for size, pairs in (((40, 50), 3), (PHOTO, 1)):
+    for size, pairs in ((PHOTO, 1), ((40, 50), 3)):
         cams, edge = maps(2, size, options)
         yield compare(
             STAGE,
