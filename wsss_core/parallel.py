@@ -56,7 +56,7 @@ def _pooled(function, items, workers, modules):
     # loaded the modules has no threads: its forks need no second or more of imports and share their memory.
     context = get_context("forkserver")
     context.set_forkserver_preload(modules)
-    pool = ProcessPoolExecutor(workers, context, initializer=_end_with_the_job)
+    pool = ProcessPoolExecutor(workers, context, initializer=_prepare_worker)
     waiting: deque[Future] = deque()
     try:
         for item in items:
@@ -74,8 +74,9 @@ def _pooled(function, items, workers, modules):
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_the_job():
-    """Let a worker end when the process that it works for was killed; otherwise it would wait for ever."""
+def _prepare_worker():
+    """Keep a worker to one thread, and let it end when the process that it works for was killed."""
+    os.environ.update(ONE_THREAD)  # again, for workers of a server that another library has started
 
     def watch():
         parent_process().join()
