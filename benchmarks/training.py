@@ -6,9 +6,11 @@ use float16 autocast as published code does.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor, nn
 
 from benchmarks.harness import Comparison, Growth, Options, compare, growth
@@ -28,25 +30,7 @@ from wsss_core.training.poolnet import PoolnetSettings, PoolnetStep
 
 CLASSES = 20
 STEPS = 2  # a call
-PARTS = {
-    "puzzle": {"pieces": 4, "weight": {"start": 0.0, "end": 4.0, "fraction": 0.5}},
-    "erasing": {
-        "weight": {"start": 0.3, "end": 1.0, "fraction": 1.0},
-        "by_epoch": False,
-        "class_choice": "random",
-        "per_image_maximum": False,
-        "relu_first": True,
-        "masking_depth": 0,
-    },
-    "discriminator": {
-        "weight": {"start": 0.0, "end": 1.0, "fraction": 1.0},
-        "every": 1,
-        "rate": 1.0,
-        "input": "hard",
-        "hard_threshold": 0.2,
-        "leak": True,
-    },
-}
+PARTS = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text())["settings"]
 
 
 def run(options: Options) -> Iterator[Comparison | Growth]:
