@@ -171,20 +171,10 @@ def _decoded(images: ScaledImages, groups: list[list[int]], workers: int, device
     return iter(loader)
 
 
-def scaled_outputs(
-    model: nn.Module,
-    manifest: Manifest,
-    scales: Sequence[float],
-    combine: Callable[[Tensor, Tensor], Tensor],
-    device: torch.device,
-    workers: int,
-    precision: str = "float32",
+def image_by_image(
+    batches: Iterable[tuple[list[int], list[Tensor]]], manifest: Manifest
 ) -> Iterator[tuple[Row, list[Tensor]]]:
-    """Yield each image's row and its outputs (C, h_s, w_s), one a scale, in the manifest's order.
-
-    The arguments are those of ``scaled_batches``.
-    """
-    batches = scaled_batches(model, manifest, scales, combine, device, workers, precision)
+    """Yield each image's row and its outputs (C, h_s, w_s) of ``scaled_batches``, in the manifest's order."""
     found = (pair for group, maps in batches for pair in zip(group, zip(*maps, strict=True), strict=True))
     return ((manifest.rows[index], list(maps)) for index, maps in in_order(found))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wsss_core.affinity import affinity_labels
 from wsss_core.cam_store import CamStore, MapWriter, strided
-from wsss_core.cams import full_size, scaled_outputs
+from wsss_core.cams import full_size, image_by_image, scaled_batches
 from wsss_core.crf import LabelCRF
 from wsss_core.data.classes import Classes
 from wsss_core.data.images import read_image
@@ -119,9 +119,9 @@ def walk_cams(
     workers: int = 0,
 ) -> None:
     """Spread every image's CAMs by a random walk that edges hold back, and store the result at stride 4."""
-    outputs = scaled_outputs(
-        _Padded(model, settings.padding), manifest, (1.0,), lambda a, b: (a + b) / 2, device, workers
-    )
+    padded = _Padded(model, settings.padding)
+    batches = scaled_batches(padded, manifest, (1.0,), lambda a, b: (a + b) / 2, device, workers)
+    outputs = image_by_image(batches, manifest)
     about = {**about, "settings": asdict(settings), "source": str(cams.path)}
     with (
         whole(store) as folder,

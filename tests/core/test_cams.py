@@ -19,10 +19,11 @@ from wsss_core.cams import (
     dump_cams,
     equal_sizes,
     full_size,
+    image_by_image,
     in_order,
     mirrored,
     normalize_cam,
-    scaled_outputs,
+    scaled_batches,
     sum_of_scales,
 )
 from wsss_core.data import DataError, Manifest, Row
@@ -189,7 +190,8 @@ def test_results_are_put_in_order_as_soon_as_they_can_be():
 @pytest.mark.parametrize("workers", [0, 2])
 def test_images_that_share_calls_get_the_same_outputs_in_the_same_order(tiny, batches_of, workers):
     def outputs():
-        return list(scaled_outputs(FakeModel(), tiny.manifest, (0.5, 1.0, 1.5), torch.add, CPU, workers))
+        batches = scaled_batches(FakeModel(), tiny.manifest, (0.5, 1.0, 1.5), torch.add, CPU, workers)
+        return list(image_by_image(batches, tiny.manifest))
 
     single = outputs()
     batches_of(window=6, pixels=10_000)
