@@ -11,10 +11,10 @@ from PIL import Image
 from torch import nn
 
 from benchmarks.harness import Comparison, Growth, Options, compare, growth
-from wsss_core.cam_store import CamStore
-from wsss_core.cams import CamSettings, dump_cams
+from wsss_core.classifiers.cams import CamSettings, dump_cams
+from wsss_core.classifiers.network import build_classifier
 from wsss_core.data import Manifest, Row
-from wsss_core.models.classifier import build_classifier
+from wsss_core.maps.store import MapStore
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 LANDSCAPE, PORTRAIT = (375, 500), (500, 375)
@@ -81,7 +81,7 @@ def usual_loop(model: nn.Module, manifest: Manifest, scales: Sequence[float], op
     return kept
 
 
-def this_way(model: nn.Module, manifest: Manifest, scales: Sequence[float], options: Options, folder: Path) -> CamStore:
+def this_way(model: nn.Module, manifest: Manifest, scales: Sequence[float], options: Options, folder: Path) -> MapStore:
     dump_cams(
         model=model,
         manifest=manifest,
@@ -91,7 +91,7 @@ def this_way(model: nn.Module, manifest: Manifest, scales: Sequence[float], opti
         device=torch.device(options.device),
         workers=options.threads - 1,  # as the rule does
     )
-    return CamStore(folder / "cams.zarr")
+    return MapStore(folder / "cams.zarr")
 
 
 def _against_the_loop(backbone: str, manifest: Manifest, options: Options) -> Comparison:

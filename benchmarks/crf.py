@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from benchmarks.harness import Comparison, Growth, Options, compare, equal_arrays, growth
-from wsss_core.crf import LabelCRF, crf_labels
-from wsss_core.parallel import in_processes
+from wsss_core.base.parallel import in_processes
+from wsss_core.maps.crf import LabelCRF, crf_labels
 
 VOC = (375, 500)
 IMAGES = 24

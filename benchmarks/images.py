@@ -15,9 +15,10 @@ from torchvision.transforms import functional as TF
 from benchmarks.harness import Comparison, Options, compare
 from wsss_core.data import Manifest, Row, make_classes, read_mask, write_mask
 from wsss_core.data.classes import VOID
-from wsss_core.data.images import LabelledCrops, MaskedCrops, Pictures
-from wsss_core.data.loading import EpochLoader
+from wsss_core.data.pictures import Pictures
+from wsss_core.data.samples import LabelledCrops, MaskedCrops
 from wsss_core.data.transforms import AUGMENTATIONS, MEAN, STD, crop_window, resize_longer_side
+from wsss_core.fitting.loader import EpochLoader
 
 IMAGES, BATCH, CLASSES = 32, 8, make_classes(["circle", "square", "star"])
 

@@ -10,8 +10,8 @@ from scipy.sparse import coo_array, eye_array
 from torch import Tensor
 
 from benchmarks.harness import Comparison, Growth, Options, compare, growth, relative_difference
-from wsss_core.affinity import pair_affinities, pair_offsets
-from wsss_core.random_walk import random_walk, random_walks
+from wsss_core.affinity.pairs import pair_affinities, pair_offsets
+from wsss_core.affinity.random_walk import random_walk, random_walks
 
 RADIUS, BETA, SQUARINGS = 5, 10, 8
 PHOTO, LARGE = (94, 125), (256, 256)  # stride 4 of VOC's 375 x 500 pixels, and of 1024 x 1024

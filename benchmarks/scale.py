@@ -17,16 +17,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.report import table
-from wsss_core.affinity import affinity_labels
-from wsss_core.crf import crf_labels, crf_probabilities
-from wsss_core.metrics import sweep
-from wsss_core.models.affinity import AffinityNet
-from wsss_core.models.backbones import build_backbone
-from wsss_core.models.c2am import C2AM
-from wsss_core.models.classifier import build_classifier
-from wsss_core.models.deeplab import DeepLabV3Plus
-from wsss_core.models.poolnet import build_poolnet
-from wsss_core.random_walk import random_walk
+from wsss_core.affinity.labels import affinity_labels
+from wsss_core.affinity.network import AffinityNet
+from wsss_core.affinity.random_walk import random_walk
+from wsss_core.classifiers.network import build_classifier
+from wsss_core.maps.crf import crf_labels, crf_probabilities
+from wsss_core.networks.backbones import build_backbone
+from wsss_core.saliency.c2am import C2AM
+from wsss_core.saliency.poolnet import build_poolnet
+from wsss_core.scores.metrics import sweep
+from wsss_core.segmentation.v3plus import DeepLabV3Plus
 
 SIZE = (375, 500)
 TRAINING = 3  # a forward and a backward pass, in forward passes

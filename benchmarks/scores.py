@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.harness import Comparison, Growth, Options, compare, equal_arrays, growth, relative_difference
+from wsss_core.base.parallel import in_processes
 from wsss_core.data import Classes, Row, make_classes, write_mask
-from wsss_core.metrics import confusion, sweep
-from wsss_core.parallel import in_processes
-from wsss_core.scores import evaluate_masks
+from wsss_core.scores.masks import evaluate_masks
+from wsss_core.scores.metrics import confusion, sweep
 
 VOC, COCO = (375, 500), (480, 640)
 LOOP = "an argmax and a confusion matrix a threshold"

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import Comparison, Growth, Options, compare, growth
-from wsss_core.cam_store import CamStore, MapWriter, strided
-from wsss_core.cams import full_size, normalize_cam
 from wsss_core.data import Manifest, Row
+from wsss_core.maps.inference import normalize_cam
+from wsss_core.maps.sizes import full_size, strided
+from wsss_core.maps.store import MapStore, MapWriter
 
 IMAGES = 256
 Maps = dict[str, np.ndarray]
@@ -94,12 +95,12 @@ def _reading(manifest: Manifest, dtype: str, files: Path, store: Path) -> Iterat
             np.load(files / f"{image_id}.npy")
 
     def stored(ids: list[str]) -> None:
-        opened = CamStore(store)
+        opened = MapStore(store)
         for image_id in ids:
             opened[image_id]
 
     def resized(ids: list[str]) -> None:
-        opened = CamStore(store)
+        opened = MapStore(store)
         for image_id in ids:
             full_size(opened, image_id)
 
@@ -122,7 +123,7 @@ def _reading(manifest: Manifest, dtype: str, files: Path, store: Path) -> Iterat
 
 def difference(files: Path, store: Path) -> str:
     """How far maps that were kept at stride 4 and resized are from those kept at full size, as text."""
-    opened = CamStore(store)
+    opened = MapStore(store)
     found = [np.abs(np.load(files / f"{image_id}.npy") - full_size(opened, image_id)[1]) for image_id in opened]
     worst, mean = max(maps.max() for maps in found), np.mean([maps.mean() for maps in found])
     return f"maps differ by {worst:.0e} at most, {mean:.0e} on average"
@@ -135,7 +136,7 @@ def _growth(folder: Path) -> Growth:
         write_store(manifest, smooth_maps(manifest, 4), "float16", path)
 
         def call() -> None:
-            store = CamStore(path)
+            store = MapStore(path)
             for image_id in store:
                 store[image_id]
 

@@ -14,19 +14,19 @@ import yaml
 from torch import Tensor, nn
 
 from benchmarks.harness import Comparison, Growth, Options, compare, growth
-from wsss_core.affinity import pair_labels, pair_offsets, path_pixels
-from wsss_core.models.affinity import AffinityNet
-from wsss_core.models.backbones import build_backbone
-from wsss_core.models.classifier import build_classifier
-from wsss_core.models.deeplab import DeepLabV3Plus
-from wsss_core.models.poolnet import build_poolnet
+from wsss_core.affinity.network import AffinityNet
+from wsss_core.affinity.pairs import pair_labels, pair_offsets, path_pixels
+from wsss_core.affinity.training import AffinitySettings, AffinityStep
+from wsss_core.classifiers.network import build_classifier
+from wsss_core.classifiers.training import ClassifierSettings, ClassifierStep, Parts
+from wsss_core.fitting.loop import placed
+from wsss_core.fitting.optim import parameter_groups
+from wsss_core.networks.backbones import build_backbone
 from wsss_core.recipes import METHODS
-from wsss_core.training.affinity import AffinitySettings, AffinityStep
-from wsss_core.training.classifier import ClassifierSettings, ClassifierStep, Parts
-from wsss_core.training.deeplab import DeeplabSettings, DeeplabStep
-from wsss_core.training.loop import placed
-from wsss_core.training.optim import parameter_groups
-from wsss_core.training.poolnet import PoolnetSettings, PoolnetStep
+from wsss_core.saliency.poolnet import build_poolnet
+from wsss_core.saliency.poolnet_training import PoolnetSettings, PoolnetStep
+from wsss_core.segmentation.training import DeeplabSettings, DeeplabStep
+from wsss_core.segmentation.v3plus import DeepLabV3Plus
 
 CLASSES = 20
 STEPS = 2  # a call
@@ -85,7 +85,7 @@ def _pair(name: str, case: str, usual: str, theirs: Callable, ours: Callable, ba
 
 
 def losses_of(step: Callable[[dict, int], dict[str, Tensor]], batches: list[dict]) -> Tensor:
-    """The first loss of every step, fetched at the end as ``training.loop.fit`` does."""
+    """The first loss of every step, fetched at the end as ``fitting.loop.fit`` does."""
     return torch.stack([next(iter(step(batch, number).values())).float() for number, batch in enumerate(batches)]).cpu()
 
 
@@ -130,7 +130,7 @@ def networks(method: str, backbone: str) -> tuple[nn.Module, nn.Module | None]:
 
 
 def our_classifier(method: str, backbone: str, device: torch.device, compiled: bool = False) -> ClassifierStep:
-    """The step of ``training.classifier``."""
+    """The step of ``classifiers.training``."""
     model, other = networks(method, backbone)
     settings = ClassifierSettings(
         backbone=backbone, output_stride=16, mode="normal", frozen="none", resize=(0, 0), crop=0, augmentation="none",

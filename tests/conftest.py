@@ -77,16 +77,16 @@ def _picture(folder: Path, classes: Classes, index: int, rng: np.random.Generato
 @pytest.fixture
 def write_store() -> Callable:
     """A function that writes a store of given maps."""
-    from wsss_core.cam_store import CamStore, MapWriter
+    from wsss_core.maps.store import MapStore, MapWriter
 
     def write(
         path: Path, manifest: Manifest, maps: Mapping[str, np.ndarray], *, stride=4, classwise=True, dtype="float16"
-    ) -> CamStore:
+    ) -> MapStore:
         about = {"run": "test"}
         with MapWriter(path, manifest, stride=stride, classwise=classwise, about=about, dtype=dtype) as out:
             for row in manifest:
                 out.append(row.id, maps[row.id])
-        return CamStore(path)
+        return MapStore(path)
 
     return write
 
@@ -94,7 +94,7 @@ def write_store() -> Callable:
 @pytest.fixture
 def random_maps() -> Callable:
     """A function that draws maps in [0, 1] of the rows and sizes that a store of the manifest needs."""
-    from wsss_core.cam_store import strided
+    from wsss_core.maps.sizes import strided
 
     def draw(manifest: Manifest, *, stride: int = 4, classwise: bool = True, seed: int = 0) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
@@ -122,7 +122,7 @@ def through_pickles() -> Callable:
 @pytest.fixture
 def classifier_settings() -> Callable:
     """A function that makes settings of a classifier on the tiny data set; changes are given by name."""
-    from wsss_core.training.classifier import ClassifierSettings
+    from wsss_core.classifiers.training import ClassifierSettings
 
     def make(**changes) -> ClassifierSettings:
         values = {
@@ -153,8 +153,8 @@ def classifier_settings() -> Callable:
 @pytest.fixture
 def parts_of() -> Callable:
     """A function that makes the parts of a method's loss, as in the published runs; changes are given by section."""
+    from wsss_core.classifiers.training import Parts
     from wsss_core.recipes import METHODS
-    from wsss_core.training.classifier import Parts
 
     def make(method: str, **changes: dict) -> Parts:
         values = {

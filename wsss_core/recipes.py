@@ -5,7 +5,7 @@ Plain Python without torch or numpy, because the Snakefile imports it, and every
 
 from copy import deepcopy
 
-from wsss_core.models.names import depths
+from wsss_core.networks.names import depths
 
 # What each method of training a classifier adds to the plain classifier's loss: sections of the settings.
 METHODS = {

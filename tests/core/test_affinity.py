@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from wsss_core import affinity
-from wsss_core.affinity import (
-    affinity_labels,
-    affinity_loss,
-    pair_affinities,
-    pair_labels,
-    pair_offsets,
-    path_pixels,
-)
+from wsss_core.affinity import labels as module
+from wsss_core.affinity.labels import affinity_labels
+from wsss_core.affinity.pairs import affinity_loss, pair_affinities, pair_labels, pair_offsets, path_pixels
 
 
 @pytest.fixture
@@ -25,7 +19,7 @@ def calls(monkeypatch):
     def identity(image, n_labels, iterations, confidence):
         return lambda labels: made.append((n_labels, iterations, confidence)) or labels
 
-    monkeypatch.setattr(affinity, "LabelCRF", identity)
+    monkeypatch.setattr(module, "LabelCRF", identity)
     return made
 
 
@@ -55,7 +49,7 @@ def test_a_class_may_grow_outside_the_salient_part(monkeypatch):
     def grow(image, n_labels, *_):  # the CAMs' map, which has three labels here, grows everywhere
         return lambda labels: labels if n_labels == 2 else np.full_like(labels, 2)
 
-    monkeypatch.setattr(affinity, "LabelCRF", grow)
+    monkeypatch.setattr(module, "LabelCRF", grow)
     labels = affinity_labels(picture(3), np.zeros((2, 1, 3)), [4, 9], np.zeros((1, 3)))
     assert labels.tolist() == [[9, 9, 9]]
 

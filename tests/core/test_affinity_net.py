@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsss_core.models.affinity import AffinityNet
+from wsss_core.affinity.network import AffinityNet
 
 
 class FakeBackbone(nn.Module):

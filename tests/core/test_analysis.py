@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from wsss_core import analysis
-from wsss_core.analysis import (
+from wsss_core.data import VOC_CLASSES, DataError, Manifest, Row, make_classes, write_mask
+from wsss_core.reports import analysis
+from wsss_core.reports.analysis import (
     BACKGROUND,
     PROPERTIES,
     ClassProperties,
@@ -17,7 +18,6 @@ from wsss_core.analysis import (
     summary,
     terciles,
 )
-from wsss_core.data import VOC_CLASSES, DataError, Manifest, Row, make_classes, write_mask
 
 TABLES = Path(__file__).parents[2] / "workflow/tables"
 SCORES = ("CAM", "OC-CSE", "Puzzle", "P-OC+LS", "P-NOC+LS")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsss_core.training.averaging import Average, AverageSettings
+from wsss_core.fitting.averaging import Average, AverageSettings
 
 
 def network() -> nn.Module:

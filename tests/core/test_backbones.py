@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsss_core.models import names
-from wsss_core.models.backbones import (
+from wsss_core.classifiers.network import Classifier
+from wsss_core.fitting.optim import parameter_groups
+from wsss_core.networks import names
+from wsss_core.networks.backbones import (
     BACKBONES,
     build_backbone,
     fetch_pretrained,
@@ -17,8 +19,6 @@ from wsss_core.models.backbones import (
     masked,
     read_state,
 )
-from wsss_core.models.classifier import Classifier
-from wsss_core.training.optim import parameter_groups
 
 
 @cache
@@ -278,7 +278,8 @@ def test_fetched_weights_are_kept_as_a_state_dict(tmp_path, monkeypatch, network
     """The download itself is timm's; what it is asked for and what is kept is ours."""
     asked = []
     monkeypatch.setattr(
-        "wsss_core.models.backbones.timm.create_model", lambda *args, **kwargs: asked.append((args, kwargs)) or network
+        "wsss_core.networks.backbones.timm.create_model",
+        lambda *args, **kwargs: asked.append((args, kwargs)) or network,
     )
     fetch_pretrained("resnest101", tmp_path / "weights.pt")
     assert asked == [(("resnest101e",), {"pretrained": True, "num_classes": 0})]
@@ -310,7 +311,7 @@ def test_an_unknown_network_is_not_fetched(tmp_path):
 def test_the_papers_networks_start_from_the_papers_weights(tmp_path, monkeypatch, network, name, published):
     asked = []
     monkeypatch.setattr(
-        "wsss_core.models.backbones.timm.create_model", lambda *args, **kwargs: asked.append(args) or network
+        "wsss_core.networks.backbones.timm.create_model", lambda *args, **kwargs: asked.append(args) or network
     )
     fetch_pretrained(name, tmp_path / "weights.pt")
     assert asked == [(published,)]

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsss_core.models.c2am import C2AM
-from wsss_core.training.c2am import c2am_loss, hint_loss
+from wsss_core.saliency.c2am import C2AM, c2am_loss
+from wsss_core.saliency.hints import hint_loss
 
 
 class FakeBackbone(nn.Module):

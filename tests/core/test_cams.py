@@ -10,15 +10,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from wsss_core import cams
-from wsss_core.cam_store import CamStore
-from wsss_core.cams import (
+from wsss_core.classifiers.cams import CamSettings, dump_cams
+from wsss_core.data import DataError, Manifest, Row
+from wsss_core.maps import inference
+from wsss_core.maps.inference import (
     Batching,
-    CamSettings,
     batching,
-    dump_cams,
     equal_sizes,
-    full_size,
     image_by_image,
     in_order,
     mirrored,
@@ -26,7 +24,8 @@ from wsss_core.cams import (
     scaled_batches,
     sum_of_scales,
 )
-from wsss_core.data import DataError, Manifest, Row
+from wsss_core.maps.sizes import full_size
+from wsss_core.maps.store import MapStore
 
 CPU = torch.device("cpu")
 SETTINGS = CamSettings(scales=(0.5, 1.0, 1.5), stride=4, dtype="float16", precision="float32")
@@ -58,7 +57,7 @@ def dump(manifest, path, settings=SETTINGS, model=None, workers=0, device=CPU):
         device=device,
         workers=workers,
     )
-    return CamStore(path)
+    return MapStore(path)
 
 
 def grid(side: int, stride: int) -> int:
@@ -163,7 +162,7 @@ class Counting(FakeModel):
 @pytest.fixture
 def batches_of(monkeypatch):
     """A function that lets images share calls as they do on a GPU."""
-    return lambda window, pixels: monkeypatch.setattr(cams, "batching", lambda device: Batching(window, pixels))
+    return lambda window, pixels: monkeypatch.setattr(inference, "batching", lambda device: Batching(window, pixels))
 
 
 def test_rows_of_equal_size_go_together_within_a_window():

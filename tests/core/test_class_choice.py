@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wsss_core.training.class_choice import STRATEGIES, ClassChoice
+from wsss_core.classifiers.class_choice import STRATEGIES, ClassChoice
 
 CPU = torch.device("cpu")
 

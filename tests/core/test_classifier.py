@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from wsss_core.models.backbones import build_backbone
-from wsss_core.models.classifier import Classifier, build_classifier, load_classifier, logits, read_model, save_model
-from wsss_core.training.optim import parameter_groups
+from wsss_core.base.checkpoints import read_model, save_model
+from wsss_core.classifiers.network import Classifier, build_classifier, load_classifier, logits
+from wsss_core.fitting.optim import parameter_groups
+from wsss_core.networks.backbones import build_backbone
 
 RECIPE = {"backbone": "test_resnet", "output_stride": 8, "classes": 4}
 
@@ -114,23 +115,40 @@ def test_the_builder_hands_on_what_is_frozen():
 
 
 def test_a_checkpoint_rebuilds_the_network(model, tmp_path):
-    save_model(tmp_path / "model.pt", model, RECIPE)
+    save_model(tmp_path / "model.pt", model, "classifier", RECIPE)
     again = load_classifier(tmp_path / "model.pt").eval()
     x = torch.randn(1, 3, 32, 32)
     assert torch.equal(again(x), model.eval()(x))
-    assert read_model(tmp_path / "model.pt")[0] == RECIPE
+    assert read_model(tmp_path / "model.pt", "classifier")[0] == RECIPE
     assert load_classifier(tmp_path / "model.pt", mode="fix").mode == "fix"
 
 
 def test_a_checkpoint_serves_as_weights_of_a_backbone(model, tmp_path):
-    save_model(tmp_path / "model.pt", model, RECIPE)
+    save_model(tmp_path / "model.pt", model, "classifier", RECIPE)
     backbone = build_backbone("test_resnet", weights=tmp_path / "model.pt")
     assert torch.equal(backbone.network.conv1[0].weight, model.backbone.network.conv1[0].weight)
     with pytest.raises(ValueError, match=r"model\.pt does not hold weights of resnet18"):
         build_backbone("resnet18", weights=tmp_path / "model.pt")
 
 
-@pytest.mark.parametrize("content", [{"weight": torch.ones(1)}, [1, 2]], ids=["state dict", "list"])
+@pytest.mark.parametrize("kind", ["classifier", "c2am", "poolnet", "affinity", "segmentation"])
+def test_a_checkpoint_of_any_kind_serves_as_weights_of_a_backbone_with_its_names(model, tmp_path, kind):
+    save_model(tmp_path / "model.pt", model, kind, {"backbone": "test_resnet"})
+    backbone = build_backbone("test_resnet", weights=tmp_path / "model.pt")
+    torch.testing.assert_close(backbone.state_dict(), model.backbone.state_dict(), rtol=0, atol=0)
+
+
+def test_a_checkpoint_of_another_kind_is_refused(model, tmp_path):
+    save_model(tmp_path / "model.pt", model, "c2am", RECIPE)
+    with pytest.raises(ValueError, match=r"model\.pt holds a c2am, not a classifier: name the checkpoint of"):
+        load_classifier(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"weight": torch.ones(1)}, [1, 2], {"recipe": RECIPE, "state": {}}],
+    ids=["state dict", "list", "without a kind"],
+)
 def test_a_file_of_another_origin_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"model\.pt was not written by this pipeline; delete it"):
@@ -139,7 +157,7 @@ def test_a_file_of_another_origin_is_refused(tmp_path, content):
 
 def test_a_damaged_checkpoint_is_named(model, tmp_path):
     path = tmp_path / "model.pt"
-    save_model(path, model, RECIPE)
+    save_model(path, model, "classifier", RECIPE)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(ValueError, match=r"model\.pt is damaged .* delete it and run its rule again"):
         load_classifier(path)
@@ -150,7 +168,9 @@ def test_a_damaged_checkpoint_is_named(model, tmp_path):
 def test_a_classifier_may_start_from_another_one_head_included(tmp_path):
     start = {"output_stride": 16, "mode": "normal"}
     first = build_classifier("test_resnet", 3, weights=None, **start)
-    save_model(tmp_path / "first.pt", first, {"backbone": "test_resnet", "output_stride": 16, "classes": 3})
+    save_model(
+        tmp_path / "first.pt", first, "classifier", {"backbone": "test_resnet", "output_stride": 16, "classes": 3}
+    )
     second = build_classifier("test_resnet", 3, weights=tmp_path / "first.pt", **start)
     torch.testing.assert_close(second.state_dict(), first.state_dict(), rtol=0, atol=0)
     other = build_classifier("test_resnet", 4, weights=tmp_path / "first.pt", **start)

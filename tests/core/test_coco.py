@@ -9,8 +9,16 @@ from PIL import Image
 from pycocotools import mask as packing
 
 from wsss_core.data import DataError, Manifest, make_classes, read_mask
-from wsss_core.data import coco as module
-from wsss_core.data.coco import COCO_CLASSES, Picture, Thing, coco_manifest, make_masks, read_pictures, semantic_mask
+from wsss_core.data.kinds import coco as module
+from wsss_core.data.kinds.coco import (
+    COCO_CLASSES,
+    Picture,
+    Thing,
+    coco_manifest,
+    make_masks,
+    read_pictures,
+    semantic_mask,
+)
 
 PERSON, DOG, CUP = 1, 18, 47  # category ids; their mask values are 1, 17, 42
 SIZE = 6, 8

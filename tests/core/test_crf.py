@@ -5,7 +5,7 @@ import pytest
 from pydensecrf.densecrf import DenseCRF2D
 from pydensecrf.utils import unary_from_labels, unary_from_softmax
 
-from wsss_core.crf import LabelCRF, crf_labels, crf_probabilities
+from wsss_core.maps.crf import LabelCRF, crf_labels, crf_probabilities
 
 
 @pytest.fixture

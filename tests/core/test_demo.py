@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wsss_core.data import DEMO_CLASSES, VOID, make_classes, make_demo, read_mask, voc_manifest
-from wsss_core.data.demo import KINDS, PORTRAIT, draw_picture
+from wsss_core.data.kinds.demo import KINDS, PORTRAIT, draw_picture
 
 CLASSES = make_classes(DEMO_CLASSES)
 SIZE = (48, 64)

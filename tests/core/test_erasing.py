@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wsss_core.training.erasing import hard_erase, soft_erase, soft_keep, without
+from wsss_core.classifiers.erasing import hard_erase, soft_erase, soft_keep, without
 
 # two images, two classes, maps of the images' own size, so that nothing is interpolated
 MAPS = torch.tensor(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from wsss_core.files import whole
+from wsss_core.base.files import whole
 
 
 def test_a_file_appears_at_the_end(tmp_path):

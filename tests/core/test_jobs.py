@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from wsss_core import jobs
-from wsss_core.jobs import digest_of, pick_device, provenance, seed_everything
+from wsss_core.base import jobs
+from wsss_core.base.jobs import digest_of, pick_device, provenance, seed_everything
 
 JOB = """
 import sys
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 log_to(sys.argv[1])
 import logging, os, subprocess
 print("printed", flush=True)

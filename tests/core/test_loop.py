@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from wsss_core.classifiers import training as classifier
+from wsss_core.classifiers.training import Parts, train_classifier
 from wsss_core.data import Manifest
-from wsss_core.data.loading import EpochLoader
-from wsss_core.precision import Precision
-from wsss_core.training import classifier
-from wsss_core.training.classifier import Parts, train_classifier
-from wsss_core.training.loop import finish, fit
-from wsss_core.training.optim import PolySGD, parameter_groups
+from wsss_core.fitting.loader import EpochLoader
+from wsss_core.fitting.loop import finish, fit
+from wsss_core.fitting.optim import PolySGD, parameter_groups
+from wsss_core.fitting.precision import Precision
 
 CPU = torch.device("cpu")
 EPOCHS = 3

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsss_core.models.backbones import Backbone
-from wsss_core.models.classifier import Classifier
+from wsss_core.classifiers.class_choice import ClassChoice
+from wsss_core.classifiers.network import Classifier
+from wsss_core.classifiers.training import ClassifierStep, Ramp
+from wsss_core.networks.backbones import Backbone
 from wsss_core.recipes import METHODS
-from wsss_core.training.class_choice import ClassChoice
-from wsss_core.training.classifier import ClassifierStep, Ramp
 
 CPU = torch.device("cpu")
 SEED, EPOCH = 5, 3  # micro-steps an epoch

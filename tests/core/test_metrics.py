@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wsss_core.metrics import confusion, false_rates, iou, mean_iou, sweep
+from wsss_core.scores.metrics import confusion, false_rates, iou, mean_iou, sweep
 
 
 def test_confusion_counts_truth_in_rows_and_leaves_void_out():

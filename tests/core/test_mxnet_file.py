@@ -5,8 +5,8 @@ import struct
 import numpy as np
 import pytest
 
-from wsss_core.models.backbones import read_state
-from wsss_core.models.mxnet_file import read_params
+from wsss_core.networks.backbones import read_state
+from wsss_core.networks.mxnet_file import read_params
 
 FLAGS = {"float32": 0, "float64": 1, "float16": 2, "uint8": 3, "int32": 4, "int8": 5, "int64": 6, "bool": 7}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsss_core.training.optim import PolySGD, parameter_groups
+from wsss_core.fitting.optim import PolySGD, parameter_groups
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from wsss_core.paper_tables import files_of, make_table, resolve
 from wsss_core.recipes import RecipeError
-from wsss_core.tables import ResultError
+from wsss_core.reports.paper_tables import files_of, make_table, resolve
+from wsss_core.reports.tables import ResultError
 
 
 class FakeRecipes:

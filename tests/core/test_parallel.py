@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from wsss_core.parallel import in_processes
+from wsss_core.base.parallel import in_processes
 
 
 def square_or_fail(number: int, *, fails_at: int = -1, dies_at: int = -1) -> int:
@@ -63,7 +63,7 @@ def test_a_worker_has_one_thread():
 def test_the_main_script_is_not_run_again_by_the_workers(tmp_path):
     script = tmp_path / "job.py"  # like a Snakemake script: no guard against being imported
     script.write_text(
-        "import math\nfrom wsss_core.parallel import in_processes\n"
+        "import math\nfrom wsss_core.base.parallel import in_processes\n"
         "print(list(in_processes(math.isqrt, [9, 16, 25], 2)))\n"
     )
     ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
@@ -89,7 +89,7 @@ def test_the_settings_of_this_process_stay(monkeypatch):
 def test_workers_end_when_their_job_is_killed(tmp_path):
     script = tmp_path / "job.py"
     script.write_text(
-        "import os, time\nfrom wsss_core.parallel import in_processes\n"
+        "import os, time\nfrom wsss_core.base.parallel import in_processes\n"
         "results = in_processes(os.getpgid, [0] * 6, 2)\nnext(results)\n"
         "time.sleep(0.5)  # until the workers wait for work\nprint(next(results), flush=True)\ntime.sleep(60)\n"
     )

@@ -7,17 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wsss_core.models.backbones import load_weights
-from wsss_core.models.poolnet import (
-    Aggregation,
-    CaffeResNet50,
-    PoolNet,
-    build_poolnet,
-    caffe_input,
-    imagenet_input,
-)
-from wsss_core.models.vgg16 import CaffeVGG16
-from wsss_core.training.poolnet import load_backbone
+from wsss_core.networks.backbones import load_weights
+from wsss_core.networks.vgg16 import CaffeVGG16
+from wsss_core.saliency.poolnet import Aggregation, CaffeResNet50, PoolNet, build_poolnet, caffe_input, imagenet_input
+from wsss_core.saliency.poolnet_training import load_backbone
 
 
 class FakeBackbone(nn.Module):

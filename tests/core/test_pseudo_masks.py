@@ -9,22 +9,18 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from wsss_core import pseudo_masks
-from wsss_core.affinity import affinity_labels
-from wsss_core.cam_store import CamStore
-from wsss_core.crf import crf_labels
+from wsss_core.affinity import labels, pseudo_masks
+from wsss_core.affinity import walk as walk_module
+from wsss_core.affinity.labels import AffinityLabelSettings, affinity_labels, make_affinity_labels
+from wsss_core.affinity.pseudo_masks import PseudoMaskSettings, finish_walk, make_pseudo_masks
+from wsss_core.affinity.random_walk import random_walk
+from wsss_core.affinity.walk import WalkSettings, walk_cams
 from wsss_core.data import DataError, Manifest, make_classes, read_mask, write_grey
-from wsss_core.data.images import ScaledImages, network_input, read_image
-from wsss_core.pseudo_masks import (
-    AffinityLabelSettings,
-    PseudoMaskSettings,
-    WalkSettings,
-    make_affinity_labels,
-    make_pseudo_masks,
-    read_saliency,
-    walk_cams,
-)
-from wsss_core.random_walk import random_walk
+from wsss_core.data.mask_folder import read_saliency
+from wsss_core.data.pictures import read_image
+from wsss_core.data.samples import ScaledImages, network_input
+from wsss_core.maps.crf import crf_labels
+from wsss_core.maps.store import MapStore
 
 CPU = torch.device("cpu")
 LABELS = AffinityLabelSettings(foreground=0.6, background=0.3, iterations=0, confidence=0.7)
@@ -33,7 +29,8 @@ WALK = WalkSettings(radius=3, beta=4, squarings=3, padding=64)
 
 @pytest.fixture(autouse=True)
 def pickled_work(monkeypatch, through_pickles):
-    monkeypatch.setattr(pseudo_masks, "in_processes", through_pickles)
+    for module in (labels, pseudo_masks):
+        monkeypatch.setattr(module, "in_processes", through_pickles)
 
 
 @pytest.fixture
@@ -149,15 +146,15 @@ def edge_by_hand(manifest: Manifest, index: int) -> torch.Tensor:
     return torch.sigmoid((logits[0] + logits[1].flip(1)) / 2)
 
 
-def walk(manifest, cams, path) -> CamStore:
+def walk(manifest, cams, path) -> MapStore:
     walk_cams(model=FakeEdges(), manifest=manifest, cams=cams, store=path, settings=WALK, about={"run": "test"},
               device=CPU)  # fmt: skip
-    return CamStore(path)
+    return MapStore(path)
 
 
 @pytest.mark.parametrize("stride", [4, 1])
 def test_walked_maps_are_those_of_a_loop_over_images(tiny, tmp_path, random_maps, write_store, monkeypatch, stride):
-    monkeypatch.setattr(pseudo_masks, "WALKS_AT_ONCE", 3)  # eight images: two whole calls and a smaller one
+    monkeypatch.setattr(walk_module, "WALKS_AT_ONCE", 3)  # eight images: two whole calls and a smaller one
     drawn = random_maps(tiny.manifest, stride=stride)
     cams = write_store(tmp_path / "drawn.zarr", tiny.manifest, drawn, stride=stride)
     walked = walk(tiny.manifest, cams, tmp_path / "walked.zarr")
@@ -192,6 +189,24 @@ def test_an_error_on_the_walk_leaves_no_store(tiny, cams, tmp_path):
 
 
 # --- pseudo masks --------------------------------------------------------------------------------------------------
+
+
+def test_finish_resizes_crops_and_divides_by_one_maximum():
+    walked = np.random.default_rng(5).random((2, 6, 8), np.float32)
+    walked[1] *= 0.1
+    finished = finish_walk(walked, 22, 29)
+    wide = F.interpolate(torch.from_numpy(walked).double()[None], size=(24, 32), mode="bilinear")[0, :, :22, :29]
+    assert finished.dtype == np.float32
+    np.testing.assert_allclose(finished, wide / wide.max(), rtol=1e-7)
+    assert finished.max() == 1
+    assert finished[1].max() < 0.2
+
+
+def test_finish_of_nothing_is_zero_not_nan():
+    assert (finish_walk(np.zeros((2, 3, 4), np.float32), 12, 13) == 0).all()
+    assert finish_walk(np.zeros((0, 3, 4), np.float32), 12, 13).shape == (0, 12, 13)
+    with pytest.raises(ValueError, match="not at stride 4"):
+        finish_walk(np.zeros((2, 3, 4), np.float32), 13, 13)
 
 
 @pytest.mark.parametrize("iterations", [0, 1])

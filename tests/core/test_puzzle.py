@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wsss_core.training.puzzle import merge, puzzle_maps, reconstruction_loss, tile
+from wsss_core.classifiers.puzzle import merge, puzzle_maps, reconstruction_loss, tile
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (3, 2, 6, 10), (1, 1, 2, 2)])

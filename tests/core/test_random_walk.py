@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from wsss_core import random_walk as module
-from wsss_core.affinity import pair_offsets, path_pixels
-from wsss_core.random_walk import _walk_side_by_side, finish_walk, random_walk, random_walks
+from wsss_core.affinity import random_walk as module
+from wsss_core.affinity.pairs import pair_offsets, path_pixels
+from wsss_core.affinity.random_walk import _walk_side_by_side, random_walk, random_walks
 
 
 def dense_transitions(edge: torch.Tensor, radius: int, beta: float) -> torch.Tensor:
@@ -135,21 +134,3 @@ def test_maps_of_another_size_than_the_edges_are_an_error():
         random_walk(torch.zeros(1, 5, 6), torch.zeros(6, 5))
     with pytest.raises(ValueError, match="shorter"):
         random_walks([torch.zeros(1, 5, 6)] * 2, [torch.zeros(5, 6)])
-
-
-def test_finish_resizes_crops_and_divides_by_one_maximum():
-    walked = torch.rand(2, 6, 8, generator=torch.Generator().manual_seed(5))
-    walked[1] *= 0.1
-    finished = finish_walk(walked, 22, 29)
-    upsampled = F.interpolate(walked[None], size=(24, 32), mode="bilinear", align_corners=False)[0, :, :22, :29]
-    torch.testing.assert_close(finished, upsampled / upsampled.max())
-    assert finished.max() == 1
-    assert finished[1].max() < 0.2
-    np.testing.assert_array_equal(finish_walk(walked.numpy(), 22, 29), finished.numpy())
-
-
-def test_finish_of_nothing_is_zero_not_nan():
-    assert (finish_walk(torch.zeros(2, 3, 4), 12, 13) == 0).all()
-    assert finish_walk(np.zeros((0, 3, 4), np.float32), 12, 13).shape == (0, 12, 13)
-    with pytest.raises(ValueError, match="not at stride 4"):
-        finish_walk(torch.zeros(2, 3, 4), 13, 13)

@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wsss_core.models.backbones import load_weights
-from wsss_core.models.resnet38d import Block, Bottleneck, ResNet38d
+from wsss_core.networks.backbones import load_weights
+from wsss_core.networks.resnet38d import Block, Bottleneck, ResNet38d
 
 WIDTH = 2  # in place of 64; everything else is as published
 

@@ -10,19 +10,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from wsss_core import saliency
-from wsss_core.cam_store import CamStore
 from wsss_core.data import DataError, Manifest, read_grey
-from wsss_core.data.images import ScaledImages, network_input
-from wsss_core.models.c2am import C2AM
-from wsss_core.saliency import (
-    C2amMapSettings,
-    SaliencyMaskSettings,
-    dump_saliency,
-    make_hints,
-    make_saliency_masks,
-    predict_saliency,
-)
+from wsss_core.data.samples import ScaledImages, network_input
+from wsss_core.maps.store import MapStore
+from wsss_core.saliency import masks
+from wsss_core.saliency.c2am import C2AM
+from wsss_core.saliency.c2am_maps import C2amMapSettings, dump_c2am_maps
+from wsss_core.saliency.hints import make_hints
+from wsss_core.saliency.masks import SaliencyMaskSettings, make_saliency_masks
+from wsss_core.saliency.poolnet_maps import predict_saliency
 
 CPU = torch.device("cpu")
 NO_CRF = SaliencyMaskSettings(threshold=0.6, iterations=0, confidence=0.7)
@@ -30,7 +26,7 @@ NO_CRF = SaliencyMaskSettings(threshold=0.6, iterations=0, confidence=0.7)
 
 @pytest.fixture(autouse=True)
 def pickled_work(monkeypatch, through_pickles):
-    monkeypatch.setattr(saliency, "in_processes", through_pickles)
+    monkeypatch.setattr(masks, "in_processes", through_pickles)
 
 
 @pytest.fixture
@@ -52,7 +48,7 @@ def without_labels(manifest: Manifest, index: int) -> Manifest:
 
 def test_a_hint_is_the_strongest_class_of_each_pixel(tiny, cams, tmp_path):
     make_hints(manifest=tiny.manifest, cams=cams, store=tmp_path / "hints.zarr")
-    hints = CamStore(tmp_path / "hints.zarr")
+    hints = MapStore(tmp_path / "hints.zarr")
     for image_id in tiny.manifest.ids:
         labels, found = hints[image_id]
         assert labels.tolist() == [-1]
@@ -65,7 +61,7 @@ def test_an_image_without_labels_hints_at_nothing(tiny, tmp_path, random_maps, w
     manifest = without_labels(tiny.manifest, 1)
     cams = write_store(tmp_path / "some.zarr", manifest, random_maps(manifest))
     make_hints(manifest=manifest, cams=cams, store=tmp_path / "hints.zarr")
-    found = CamStore(tmp_path / "hints.zarr")["image1"][1]
+    found = MapStore(tmp_path / "hints.zarr")["image1"][1]
     assert found.shape == (1, 12, 8)
     assert not found.any()
 
@@ -88,10 +84,10 @@ class FakeC2am(C2AM):
 @torch.no_grad()
 def test_c2am_maps_are_those_of_a_straightforward_loop(tiny, tmp_path, activation, function, direction):
     settings, model = C2amMapSettings(scales=(0.5, 1.0), stride=4, activation=activation), FakeC2am(direction)
-    dump_saliency(
+    dump_c2am_maps(
         model=model, manifest=tiny.manifest, store=tmp_path / "s.zarr", settings=settings, about={}, device=CPU
     )
-    store, images = CamStore(tmp_path / "s.zarr"), ScaledImages(tiny.manifest, settings.scales)
+    store, images = MapStore(tmp_path / "s.zarr"), ScaledImages(tiny.manifest, settings.scales)
     for index, row in enumerate(tiny.manifest):
         size, total = (math.ceil(row.height / 4), math.ceil(row.width / 4)), 0
         for view in images[index][1]:
@@ -106,7 +102,7 @@ def test_c2am_maps_are_those_of_a_straightforward_loop(tiny, tmp_path, activatio
 def test_an_unknown_activation_is_refused(tiny, tmp_path):
     settings = C2amMapSettings(scales=(1.0,), stride=4, activation="tanh")
     with pytest.raises(KeyError, match="tanh"):
-        dump_saliency(model=FakeC2am(), manifest=tiny.manifest, store=tmp_path / "s.zarr", settings=settings, about={},
+        dump_c2am_maps(model=FakeC2am(), manifest=tiny.manifest, store=tmp_path / "s.zarr", settings=settings, about={},
                       device=CPU)  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsss_core.training.schedules import linear, poly
+from wsss_core.fitting.schedules import linear, poly
 
 
 @pytest.mark.parametrize(

@@ -9,24 +9,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wsss_core import scores, totals
-from wsss_core.cam_store import StoreError
-from wsss_core.crf import crf_labels
+from wsss_core.affinity.pseudo_masks import PseudoMaskSettings, make_pseudo_masks
+from wsss_core.base.parallel import in_processes
 from wsss_core.data import DataError, Manifest, Row, make_classes, read_grey, write_grey, write_mask
-from wsss_core.data.images import read_image
-from wsss_core.parallel import in_processes
-from wsss_core.pseudo_masks import PseudoMaskSettings, make_pseudo_masks
-from wsss_core.scores import (
-    SaliencyScoreSettings,
-    SweepSettings,
-    evaluate_cams,
-    evaluate_masks,
-    evaluate_pseudo_masks,
-    evaluate_saliency,
-    evaluate_saliency_gt,
-    swept,
-    write_result,
-)
+from wsss_core.data.pictures import read_image
+from wsss_core.maps.crf import crf_labels
+from wsss_core.maps.store import StoreError
+from wsss_core.scores import saliency, totals
+from wsss_core.scores.masks import evaluate_masks, evaluate_pseudo_masks
+from wsss_core.scores.priors import evaluate_cams
+from wsss_core.scores.results import SweepSettings, swept, write_result
+from wsss_core.scores.saliency import SaliencyScoreSettings, evaluate_saliency, evaluate_saliency_gt
 
 SWEEP = SweepSettings(thresholds=(0.2, 0.4, 0.6, 0.8), fixed=0.5)
 NAMES = ["background", "circle", "square", "star"]
@@ -260,7 +253,7 @@ def test_random_classes_depend_on_the_image_alone(tiny, saliency_of_tiny):
     np.random.seed(1)  # noqa: NPY002 - the global generator must not matter
     assert evaluate_saliency_gt(**saliency_of_tiny) == result
     truth = np.zeros((48, 32), np.uint8)
-    drawn, other = (scores._known_classes(Row(name, "", "", 48, 32, (0, 2)), truth) for name in ("a", "b"))
+    drawn, other = (saliency._known_classes(Row(name, "", "", 48, 32, (0, 2)), truth) for name in ("a", "b"))
     assert np.unique(drawn).tolist() == [1, 3]
     assert not np.array_equal(drawn, other)
 

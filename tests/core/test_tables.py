@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsss_core.pictures import PLOT, plot_curves
-from wsss_core.scores import write_result
-from wsss_core.tables import ResultError, mean_over_seeds, over_seeds, read_result, score_table
+from wsss_core.reports.pictures import PLOT, plot_curves
+from wsss_core.reports.tables import ResultError, mean_over_seeds, over_seeds, read_result, score_table
+from wsss_core.scores.results import write_result
 
 
 def result(**changes):

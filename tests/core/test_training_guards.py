@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 import torch
 
+from wsss_core.affinity.training import AffinitySettings, train_affinity
+from wsss_core.base.checkpoints import save_model
+from wsss_core.classifiers.network import Classifier
+from wsss_core.classifiers.training import Parts, train_classifier
 from wsss_core.data import Manifest, write_grey
-from wsss_core.models.backbones import build_backbone
-from wsss_core.models.classifier import Classifier, save_model
-from wsss_core.training.affinity import AffinitySettings, train_affinity
-from wsss_core.training.c2am import C2amSettings, train_c2am
-from wsss_core.training.classifier import Parts, train_classifier
-from wsss_core.training.deeplab import DeeplabSettings, train_deeplab
-from wsss_core.training.poolnet import PoolnetSettings, train_poolnet
+from wsss_core.networks.backbones import build_backbone
+from wsss_core.saliency.c2am_training import C2amSettings, train_c2am
+from wsss_core.saliency.poolnet_training import PoolnetSettings, train_poolnet
+from wsss_core.segmentation.training import DeeplabSettings, train_deeplab
 
 SEED = 9
 TINY = "test_resnet"
@@ -92,7 +93,7 @@ def test_vanilla_does_what_it_did(common, classifier_settings):
 )
 def test_methods_do_what_they_did(common, tmp_path, classifier_settings, parts_of, method, expected):
     ordinary = Classifier(build_backbone(TINY), 3)
-    save_model(tmp_path / "oc.pt", ordinary, {"backbone": TINY, "output_stride": 16, "classes": 3})
+    save_model(tmp_path / "oc.pt", ordinary, "classifier", {"backbone": TINY, "output_stride": 16, "classes": 3})
     train(common, classifier_settings(augmentation="jitter"), parts_of(method), tmp_path / "oc.pt")
     check(common, expected)
 

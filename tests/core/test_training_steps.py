@@ -6,13 +6,14 @@ import torch
 from PIL import Image
 from torch import nn
 
+from wsss_core.affinity import training as affinity_training
+from wsss_core.affinity.training import AffinitySettings, AffinityStep
 from wsss_core.data import Manifest, write_grey
-from wsss_core.training import affinity as affinity_training
-from wsss_core.training.affinity import AffinitySettings, AffinityStep
-from wsss_core.training.c2am import C2amSettings, C2amStep
-from wsss_core.training.deeplab import DeeplabSettings, DeeplabStep
-from wsss_core.training.losses import segmentation_loss
-from wsss_core.training.poolnet import PoolnetSettings, PoolnetStep, SaliencyPairs, folder_digest
+from wsss_core.data.mask_folder import folder_digest
+from wsss_core.saliency.c2am_training import C2amSettings, C2amStep
+from wsss_core.saliency.poolnet_training import PoolnetSettings, PoolnetStep, SaliencyPairs
+from wsss_core.segmentation.losses import segmentation_loss
+from wsss_core.segmentation.training import DeeplabSettings, DeeplabStep
 
 CPU = torch.device("cpu")
 

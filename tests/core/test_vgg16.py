@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wsss_core.models.backbones import build_backbone, load_weights
-from wsss_core.models.vgg16 import VGG16, CaffeVGG16
+from wsss_core.networks.backbones import build_backbone, load_weights
+from wsss_core.networks.vgg16 import VGG16, CaffeVGG16
 
 SHAPES = [(64, 3), (64, 64), (128, 64), (128, 128), (256, 128), *[(256, 256)] * 2, (512, 256), *[(512, 512)] * 5]
 CAFFE = ["1_1", "1_2", "2_1", "2_2", "3_1", "3_2", "3_3", "4_1", "4_2", "4_3", "5_1", "5_2", "5_3"]

@@ -15,7 +15,7 @@ from wsss_core.data import (
     voc_palette,
     write_mask,
 )
-from wsss_core.data.voc import LABEL_TOTALS, VOC_PAGE, check_label_totals, read_xml_labels
+from wsss_core.data.kinds.voc import LABEL_TOTALS, VOC_PAGE, check_label_totals, read_xml_labels
 
 CLASSES = make_classes(VOC_CLASSES)
 BOX = (1, 1, 3, 3)

@@ -14,9 +14,9 @@ import yaml
 from PIL import Image
 from snakemake_cli import ROOT, SCORES, command, planned, snakemake, succeed
 
-from wsss_core.cam_store import CamStore
 from wsss_core.data import Manifest
-from wsss_core.data.demo import DEMO_CLASSES
+from wsss_core.data.kinds.demo import DEMO_CLASSES
+from wsss_core.maps.store import MapStore
 from wsss_core.revisions import REVISION
 
 pytestmark = pytest.mark.e2e
@@ -91,7 +91,7 @@ def test_every_picture_of_the_val_split_has_a_mask_of_its_size(finished):
 @pytest.mark.parametrize("store", ["cams", "hints", "c2am_maps", "random_walk"])
 def test_every_store_is_whole_and_in_the_order_of_the_manifest(finished, store):
     manifest = Manifest.read(finished / "results/demo/manifest/train.csv")
-    maps = CamStore(finished / f"results/demo/pnoc/{store}/train.zarr")
+    maps = MapStore(finished / f"results/demo/pnoc/{store}/train.zarr")
     assert list(maps) == manifest.ids
     for row in manifest:
         labels, values = maps[row.id]

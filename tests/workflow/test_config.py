@@ -9,21 +9,14 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config, validate
 from snakemake_cli import ROOT
 
-from wsss_core.cams import CamSettings
-from wsss_core.data.mixing import KINDS
-from wsss_core.data.transforms import AUGMENTATIONS
-from wsss_core.models.backbones import FROZEN
-from wsss_core.monitoring import MonitoringSettings
-from wsss_core.pseudo_masks import AffinityLabelSettings, PseudoMaskSettings, WalkSettings
-from wsss_core.recipes import METHODS
-from wsss_core.saliency import C2amMapSettings, SaliencyMaskSettings
-from wsss_core.scores import SaliencyScoreSettings, SweepSettings
-from wsss_core.segmentation import PredictionSettings
-from wsss_core.training.affinity import AffinitySettings
-from wsss_core.training.averaging import AverageSettings
-from wsss_core.training.c2am import C2amSettings
-from wsss_core.training.class_choice import STRATEGIES
-from wsss_core.training.classifier import (
+from wsss_core.affinity.labels import AffinityLabelSettings
+from wsss_core.affinity.pseudo_masks import PseudoMaskSettings
+from wsss_core.affinity.training import AffinitySettings
+from wsss_core.affinity.walk import WalkSettings
+from wsss_core.classifiers.cams import CamSettings
+from wsss_core.classifiers.class_choice import STRATEGIES
+from wsss_core.classifiers.epochs import MonitoringSettings
+from wsss_core.classifiers.training import (
     ClassifierSettings,
     DiscriminatorSettings,
     ErasingSettings,
@@ -31,9 +24,20 @@ from wsss_core.training.classifier import (
     PuzzleSettings,
     Ramp,
 )
-from wsss_core.training.deeplab import DeeplabSettings
-from wsss_core.training.deeplabv2 import DeeplabV2Settings
-from wsss_core.training.poolnet import PoolnetSettings
+from wsss_core.data.mixing import KINDS
+from wsss_core.data.transforms import AUGMENTATIONS
+from wsss_core.fitting.averaging import AverageSettings
+from wsss_core.networks.backbones import FROZEN
+from wsss_core.recipes import METHODS
+from wsss_core.saliency.c2am_maps import C2amMapSettings
+from wsss_core.saliency.c2am_training import C2amSettings
+from wsss_core.saliency.masks import SaliencyMaskSettings
+from wsss_core.saliency.poolnet_training import PoolnetSettings
+from wsss_core.scores.results import SweepSettings
+from wsss_core.scores.saliency import SaliencyScoreSettings
+from wsss_core.segmentation.prediction import PredictionSettings
+from wsss_core.segmentation.training import DeeplabSettings
+from wsss_core.segmentation.v2_training import DeeplabV2Settings
 
 SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
 SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())

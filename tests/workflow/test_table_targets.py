@@ -9,7 +9,7 @@ from snakemake.utils import validate
 from snakemake_cli import ROOT, planned, succeed
 
 from wsss_core.data import VOC_CLASSES
-from wsss_core.data.coco import COCO_CLASSES
+from wsss_core.data.kinds.coco import COCO_CLASSES
 
 TABLES = sorted((ROOT / "workflow/tables").glob("*.yaml"))
 FIGURES = sorted((ROOT / "workflow/figures").glob("*.yaml"))

@@ -5,7 +5,7 @@ from functools import cache
 
 import yaml
 
-from wsss_core.paper_tables import files_of, resolve
+from wsss_core.reports.paper_tables import files_of, resolve
 
 DECLARED = Path(workflow.basedir, "workflow")
 

@@ -1,17 +1,17 @@
 """Rule draw_pictures: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
-from wsss_core.cam_store import CamStore
 from wsss_core.data import Classes, Manifest
-from wsss_core.pictures import cam_panel, draw_sheet, grey_panel, mask_panel, picture_panel, truth_panel
+from wsss_core.maps.store import MapStore
+from wsss_core.reports.pictures import cam_panel, draw_sheet, grey_panel, mask_panel, picture_panel, truth_panel
 
 classes = Classes.read(snakemake.input.classes)
-panels = {"picture": picture_panel, "CAM": cam_panel(CamStore(snakemake.input.cams), classes)}
+panels = {"picture": picture_panel, "CAM": cam_panel(MapStore(snakemake.input.cams), classes)}
 if snakemake.input.saliency:
     panels |= {
         "C2AM": grey_panel(Path(snakemake.input.coarse)),

@@ -1,14 +1,14 @@
 """Rule dump_cams: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
-from wsss_core.cams import CamSettings, dump_cams
+from wsss_core.classifiers.cams import CamSettings, dump_cams
+from wsss_core.classifiers.network import load_classifier
 from wsss_core.data import Manifest
-from wsss_core.models.classifier import load_classifier
 
 seed_everything(0, snakemake.threads)
 dump_cams(

@@ -1,17 +1,18 @@
 """Rule evaluate_cams: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
-from wsss_core.cam_store import CamStore
 from wsss_core.data import Classes, Manifest
-from wsss_core.scores import SweepSettings, evaluate_cams, write_result
+from wsss_core.maps.store import MapStore
+from wsss_core.scores.priors import evaluate_cams
+from wsss_core.scores.results import SweepSettings, write_result
 
 scores = evaluate_cams(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    cams=CamStore(snakemake.input.cams),
+    cams=MapStore(snakemake.input.cams),
     settings=SweepSettings(**snakemake.params.settings["priors"]),
     workers=snakemake.threads,
 )

@@ -1,14 +1,14 @@
 """Rule evaluate_epochs: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to, pick_device
+from wsss_core.base.jobs import log_to, pick_device
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
+from wsss_core.classifiers.epochs import MonitoringSettings, evaluate_epochs
 from wsss_core.data import Classes, Manifest
-from wsss_core.monitoring import MonitoringSettings, evaluate_epochs
-from wsss_core.scores import write_result
+from wsss_core.scores.results import write_result
 
 epochs = Path(snakemake.input.epochs)
 scores = evaluate_epochs(

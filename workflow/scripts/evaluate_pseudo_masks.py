@@ -1,18 +1,19 @@
 """Rule evaluate_pseudo_masks: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
-from wsss_core.cam_store import CamStore
 from wsss_core.data import Classes, Manifest
-from wsss_core.scores import SweepSettings, evaluate_pseudo_masks, write_result
+from wsss_core.maps.store import MapStore
+from wsss_core.scores.masks import evaluate_pseudo_masks
+from wsss_core.scores.results import SweepSettings, write_result
 
 masks = snakemake.params.settings["pseudo_masks"]
 scores = evaluate_pseudo_masks(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    walked=CamStore(snakemake.input.walked),
+    walked=MapStore(snakemake.input.walked),
     iterations=masks["iterations"],
     confidence=masks["confidence"],
     settings=SweepSettings(**snakemake.params.settings["pseudo_scores"]),

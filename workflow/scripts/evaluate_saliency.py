@@ -1,19 +1,20 @@
 """Rule evaluate_saliency: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
-from wsss_core.cam_store import CamStore
 from wsss_core.data import Classes, Manifest
-from wsss_core.scores import SweepSettings, evaluate_saliency, write_result
+from wsss_core.maps.store import MapStore
+from wsss_core.scores.results import SweepSettings, write_result
+from wsss_core.scores.saliency import evaluate_saliency
 
 scores = evaluate_saliency(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    cams=CamStore(snakemake.input.cams),
+    cams=MapStore(snakemake.input.cams),
     coarse=Path(snakemake.input.coarse),
     refined=Path(snakemake.input.refined),
     settings=SweepSettings(**snakemake.params.settings["priors"]),

@@ -1,13 +1,14 @@
 """Rule evaluate_segmentation: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
-from wsss_core.scores import evaluate_masks, write_result
+from wsss_core.scores.masks import evaluate_masks
+from wsss_core.scores.results import write_result
 
 scores = evaluate_masks(
     manifest=Manifest.read(snakemake.input.manifest),

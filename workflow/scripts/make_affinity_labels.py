@@ -1,19 +1,19 @@
 """Rule make_affinity_labels: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
-from wsss_core.cam_store import CamStore
+from wsss_core.affinity.labels import AffinityLabelSettings, make_affinity_labels
 from wsss_core.data import Classes, Manifest
-from wsss_core.pseudo_masks import AffinityLabelSettings, make_affinity_labels
+from wsss_core.maps.store import MapStore
 
 make_affinity_labels(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    cams=CamStore(snakemake.input.cams),
+    cams=MapStore(snakemake.input.cams),
     saliency=Path(snakemake.input.saliency) if snakemake.input.saliency else None,
     folder=Path(snakemake.output.folder),
     settings=AffinityLabelSettings(**snakemake.params.settings),

@@ -1,10 +1,10 @@
 """Rule make_manifest: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
-from wsss_core.data.declared import declared_manifest
+from wsss_core.data.kinds import declared_manifest
 
 declared_manifest(
     snakemake.params.declared,

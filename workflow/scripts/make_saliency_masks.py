@@ -1,18 +1,18 @@
 """Rule make_saliency_masks: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to
+from wsss_core.base.jobs import log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
-from wsss_core.cam_store import CamStore
 from wsss_core.data import Manifest
-from wsss_core.saliency import SaliencyMaskSettings, make_saliency_masks
+from wsss_core.maps.store import MapStore
+from wsss_core.saliency.masks import SaliencyMaskSettings, make_saliency_masks
 
 make_saliency_masks(
     manifest=Manifest.read(snakemake.input.manifest),
-    maps=CamStore(snakemake.input.maps),
+    maps=MapStore(snakemake.input.maps),
     folder=Path(snakemake.output.folder),
     settings=SaliencyMaskSettings(**snakemake.params.settings),
     workers=snakemake.threads,

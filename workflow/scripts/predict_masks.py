@@ -1,14 +1,14 @@
 """Rule predict_masks: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
-from wsss_core.segmentation import PredictionSettings, predict_masks
-from wsss_core.training.deeplab import load_deeplab
+from wsss_core.segmentation.prediction import PredictionSettings, predict_masks
+from wsss_core.segmentation.training import load_deeplab
 
 seed_everything(0, snakemake.threads)
 predict_masks(

@@ -1,14 +1,14 @@
 """Rule predict_saliency: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
 from wsss_core.data import Manifest
-from wsss_core.saliency import predict_saliency
-from wsss_core.training.poolnet import load_poolnet
+from wsss_core.saliency.poolnet_maps import predict_saliency
+from wsss_core.saliency.poolnet_training import load_poolnet
 
 seed_everything(0, snakemake.threads)
 predict_saliency(

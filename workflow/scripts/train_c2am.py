@@ -1,19 +1,19 @@
 """Rule train_c2am: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
-from wsss_core.cam_store import CamStore
 from wsss_core.data import Manifest
-from wsss_core.training.c2am import C2amSettings, train_c2am
+from wsss_core.maps.store import MapStore
+from wsss_core.saliency.c2am_training import C2amSettings, train_c2am
 
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_c2am(
     manifest=Manifest.read(snakemake.input.manifest).labelled(),
-    hints=CamStore(snakemake.input.hints) if snakemake.input.hints else None,
+    hints=MapStore(snakemake.input.hints) if snakemake.input.hints else None,
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
     settings=C2amSettings(**snakemake.params.settings),
     output=Path(snakemake.output.model),

@@ -1,13 +1,13 @@
 """Rule train_deeplab: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
-from wsss_core.training.deeplab import NETWORK_SETTINGS, train_deeplab
+from wsss_core.segmentation.training import NETWORK_SETTINGS, train_deeplab
 
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_deeplab(

@@ -1,21 +1,21 @@
 """Rule walk_cams: hand the job's files and settings to the core."""
 
-from wsss_core.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
 from pathlib import Path
 
-from wsss_core.cam_store import CamStore
+from wsss_core.affinity.training import load_affinity
+from wsss_core.affinity.walk import WalkSettings, walk_cams
 from wsss_core.data import Manifest
-from wsss_core.pseudo_masks import WalkSettings, walk_cams
-from wsss_core.training.affinity import load_affinity
+from wsss_core.maps.store import MapStore
 
 seed_everything(0, snakemake.threads)
 walk_cams(
     model=load_affinity(snakemake.input.model),
     manifest=Manifest.read(snakemake.input.manifest),
-    cams=CamStore(snakemake.input.cams),
+    cams=MapStore(snakemake.input.cams),
     store=Path(snakemake.output.store),
     settings=WalkSettings(**snakemake.params.settings),
     about=dict(snakemake.wildcards.items()),

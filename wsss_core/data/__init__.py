@@ -1,11 +1,11 @@
 """Data sets: their classes, masks and manifests."""
 
 from wsss_core.data.classes import VOID, Classes, DataError, make_classes, voc_palette
-from wsss_core.data.demo import DEMO_CLASSES, make_demo
-from wsss_core.data.folders import folder_manifest
+from wsss_core.data.kinds.demo import DEMO_CLASSES, make_demo
+from wsss_core.data.kinds.folders import folder_manifest
+from wsss_core.data.kinds.voc import VOC_CLASSES, VOC_SUBSETS, voc_manifest
 from wsss_core.data.manifest import Manifest, Row, build_manifest, read_ids
 from wsss_core.data.masks import read_grey, read_mask, write_grey, write_mask
-from wsss_core.data.voc import VOC_CLASSES, VOC_SUBSETS, voc_manifest
 
 __all__ = [
     "DEMO_CLASSES",

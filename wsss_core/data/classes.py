@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsss_core.files import whole
+from wsss_core.base.files import whole
 
 VOID = 255
 VOID_COLOUR = (224, 224, 192)

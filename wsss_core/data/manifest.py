@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from wsss_core.base.files import whole
 from wsss_core.data.classes import Classes, DataError
 from wsss_core.data.masks import read_mask
-from wsss_core.files import whole
 
 logger = logging.getLogger(__name__)
 

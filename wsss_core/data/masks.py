@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from wsss_core.base.files import whole
 from wsss_core.data.classes import VOID, VOID_COLOUR, Classes, DataError
-from wsss_core.files import whole
 
 # A third of zlib's usual time for a few per cent of size: a run writes tens of thousands of maps.
 COMPRESS_LEVEL = 3

@@ -1,0 +1,206 @@
+"""The training of classifiers: its loss, its step and what it leaves behind."""
+
+import math
+from functools import partialmethod
+
+import pandas as pd
+import pytest
+import torch
+
+from wsss_core.base.checkpoints import read_model
+from wsss_core.classifiers.network import Classifier, load_classifier, logits
+from wsss_core.classifiers.training import ClassifierStep, Parts, label_batches, label_loss, smooth, train_classifier
+from wsss_core.networks.backbones import build_backbone
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def train(tiny, tmp_path, classifier_settings):
+    """A function that trains a plain classifier on the tiny data set and gives its checkpoint's path."""
+
+    def run(name="classifier", *, classes=3, weights=None, ordinary=None, parts=None, **changes):
+        output = tmp_path / f"{name}.pt"
+        torch.manual_seed(1)
+        train_classifier(
+            manifest=tiny.manifest,
+            classes=classes,
+            weights=weights,
+            ordinary=ordinary,
+            settings=classifier_settings(**changes),
+            parts=parts or Parts(),
+            output=output,
+            epochs=tmp_path / f"{name}.epochs",
+            seed=1,
+            device=CPU,
+        )
+        return output
+
+    return run
+
+
+def plain_step(model, settings, steps):
+    return ClassifierStep(
+        model=model, settings=settings, parts=Parts(), steps=steps, epoch_length=steps, seed=0, device=CPU
+    )
+
+
+# --- the loss ------------------------------------------------------------------------------------------------------
+
+
+def test_smoothing_pulls_labels_towards_one_half():
+    labels = torch.tensor([[0.0, 1.0]])
+    torch.testing.assert_close(smooth(labels, 0.1), torch.tensor([[0.05, 0.95]]))
+    assert torch.equal(smooth(labels, 0.0), labels)
+
+
+def test_label_loss_is_the_mean_over_images_and_classes():
+    scores = torch.tensor([[2.0, -1.0], [0.0, 0.5]])
+    targets = torch.tensor([[0.95, 0.05], [0.05, 0.95]])
+    expected = 0.0
+    for z, y in zip(scores.flatten().tolist(), targets.flatten().tolist(), strict=True):
+        p = 1 / (1 + math.exp(-z))
+        expected -= y * math.log(p) + (1 - y) * math.log(1 - p)
+    assert label_loss(scores, targets).item() == pytest.approx(expected / 4)
+    soft_margin = torch.nn.MultiLabelSoftMarginLoss()(scores, targets)
+    torch.testing.assert_close(label_loss(scores, targets), soft_margin)
+
+
+# --- the step of a plain classifier (tests/core/test_methods.py has all methods) -----------------------------------
+
+
+def test_gradients_are_summed_over_an_accumulation_not_averaged(classifier_settings):
+    """Without BatchNorm in training mode, two half batches at half the rate make the step of the whole one."""
+    torch.manual_seed(0)
+    images, labels = torch.randn(4, 3, 32, 32), torch.tensor([[1.0, 0], [0, 1], [1, 1], [1, 0]])
+    models = [Classifier(build_backbone("test_resnet"), 2, mode="fix") for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    whole = plain_step(models[0], classifier_settings(learning_rate=0.02), 4)
+    halves = plain_step(models[1], classifier_settings(learning_rate=0.01, accumulation=2), 8)
+    whole({"image": images, "labels": labels}, 0)
+    for step, part in enumerate((slice(0, 2), slice(2, 4))):
+        assert halves.optimizer.decay.last_epoch == 0
+        halves({"image": images[part], "labels": labels[part]}, step)
+    # weight decay is inside: the sum of two gradients at half the rate decays half as much
+    torch.testing.assert_close(models[1].head.weight, models[0].head.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_the_step_reports_the_loss_of_the_smoothed_labels(classifier_settings):
+    torch.manual_seed(0)
+    model = Classifier(build_backbone("test_resnet"), 2, mode="fix")
+    images, labels = torch.randn(2, 3, 32, 32), torch.tensor([[1.0, 0], [0, 1]])
+    expected = label_loss(logits(model(images)), 0.9 * labels + 0.05)
+    losses = plain_step(model, classifier_settings(), 2)({"image": images, "labels": labels}, 0)
+    assert losses.keys() == {"class"}
+    torch.testing.assert_close(losses["class"], expected.detach())
+    assert not losses["class"].requires_grad
+
+
+def test_labels_of_mixed_images_are_learnt_as_they_are(classifier_settings):
+    """A share of 0.7 is a target of 0.7, not of 1."""
+    torch.manual_seed(0)
+    model = Classifier(build_backbone("test_resnet"), 2, mode="fix")
+    images, labels = torch.randn(2, 3, 32, 32), torch.tensor([[0.7, 0.3], [0.0, 1.0]])
+    z = logits(model(images)).detach()
+    expected = -(labels * torch.sigmoid(z).log() + (1 - labels) * torch.sigmoid(-z).log()).mean()
+    losses = plain_step(model, classifier_settings(label_smoothing=0.0), 2)({"image": images, "labels": labels}, 0)
+    torch.testing.assert_close(losses["class"], expected)
+
+
+@pytest.mark.parametrize("mixing", ["none", "mixup"])
+def test_batches_are_mixed_where_the_settings_say_so(tiny, classifier_settings, mixing):
+    settings = classifier_settings(mixing=mixing, mixing_probability=1.0)
+    labels = torch.cat([b["labels"] for b in label_batches(tiny.manifest, 3, settings, 0, 0).epoch(0)])
+    assert ((labels > 0) & (labels < 1)).any() == (mixing == "mixup")
+
+
+# --- the whole training --------------------------------------------------------------------------------------------
+
+
+def test_a_training_leaves_checkpoints_and_a_history_and_nothing_to_resume_from(train, tmp_path):
+    output = train()
+    assert load_classifier(output, mode="fix").head.weight.shape == (3, 96, 1, 1)
+    history = pd.read_csv(tmp_path / "classifier.history.csv")
+    assert history["epoch"].tolist() == [1, 2]
+    assert list(history.columns) == ["epoch", "class", "lr", "seconds", "gpu_memory_mb"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "classifier.epochs",
+        "classifier.history.csv",
+        "classifier.pt",
+        "classifier.tensorboard",
+    ]
+
+
+@pytest.mark.parametrize(("epochs", "middle"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_the_first_epoch_the_middle_one_and_the_last_are_kept(train, tmp_path, epochs, middle):
+    output = train(epochs=epochs)
+    folder = tmp_path / "classifier.epochs"
+    assert sorted(p.name for p in folder.iterdir()) == ["first.pt", "middle.pt"]
+    found = [read_model(path, "classifier")[0]["epoch"] for path in (folder / "first.pt", folder / "middle.pt", output)]
+    assert found == [1, middle, epochs]
+
+
+def test_a_checkpoint_of_an_epoch_is_the_network_as_it_was_after_it(train, tmp_path, monkeypatch):
+    """Where nothing is learnt after the first epoch, the last network is that of the first checkpoint."""
+    step = ClassifierStep.__call__
+
+    def first_epoch_only(self, batch, number):
+        return step(self, batch, number) if number < self.epoch_length else {"class": torch.tensor(0.0)}
+
+    monkeypatch.setattr(ClassifierStep, "__call__", first_epoch_only)
+    last = read_model(train(epochs=3), "classifier")[1]
+    monkeypatch.undo()
+    longer = read_model(train(epochs=3), "classifier")[1]
+    states = {
+        name: read_model(tmp_path / f"classifier.epochs/{name}.pt", "classifier")[1] for name in ("first", "middle")
+    }
+    assert all(torch.equal(value, last[key]) for key, value in states["first"].items())
+    assert not torch.equal(states["middle"]["head.weight"], last["head.weight"])
+    assert not torch.equal(states["middle"]["head.weight"], longer["head.weight"])
+
+
+def test_the_kept_network_is_the_average_where_one_is_asked_for(train):
+    plain = read_model(train("plain", epochs=1), "classifier")[1]
+    same = {"decay": 0.0, "every": 1, "warmup_epochs": 0}
+    copied = read_model(train("copied", epochs=1, average=same), "classifier")[1]
+    averaged = read_model(train("averaged", epochs=1, average=same | {"decay": 0.9}), "classifier")[1]
+    assert torch.equal(copied["head.weight"], plain["head.weight"])
+    assert not torch.equal(averaged["head.weight"], plain["head.weight"])
+
+
+def test_a_trained_classifier_serves_as_weights_with_its_head_if_that_fits(train):
+    first = train("a", epochs=1)
+    second = train("b", epochs=1, learning_rate=0.0, weights=first)
+    third = train("c", epochs=1, learning_rate=0.0, weights=first, classes=4)
+    a, b, c = (dict(load_classifier(path).named_parameters()) for path in (first, second, third))
+    for name, value in a.items():
+        assert torch.equal(value, b[name]), name
+        assert torch.equal(value, c[name]) or name == "head.weight", name
+    assert c["head.weight"].shape == (4, 96, 1, 1)
+
+
+@pytest.mark.parametrize("method", ["vanilla", pytest.param("pnoc", marks=pytest.mark.e2e)])  # ten seconds for P-NOC
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # by the capture itself
+def test_a_compiled_training_is_the_plain_one_up_to_rounding(train, parts_of, monkeypatch, method):
+    """All passes, captured as graphs; the code that a compiler makes of them is left to the compiler."""
+    capture = partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", capture)
+    parts = parts_of(method, **({"discriminator": {"leak": False}} if method == "pnoc" else {}))
+    ordinary = train("oc", epochs=1)
+    plain, compiled = (
+        read_model(train(f"{on}", epochs=1, ordinary=ordinary, parts=parts, compile=on), "classifier")[1]
+        for on in (False, True)
+    )
+    assert plain.keys() == compiled.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_erasing_needs_an_ordinary_classifier(train, parts_of):
+    with pytest.raises(ValueError, match="give the ordinary classifier's checkpoint"):
+        train(parts=parts_of("occse"))
+
+
+def test_masks_deeper_than_the_ordinary_classifier_are_refused(train, parts_of):
+    with pytest.raises(ValueError, match="masking depth 6: this backbone has 5 groups"):
+        train("occse", ordinary=train("oc", epochs=1), parts=parts_of("occse", erasing={"masking_depth": 6}))

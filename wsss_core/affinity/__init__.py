@@ -1,0 +1,1 @@
+"""From CAMs to pseudo masks: affinity labels, AffinityNet, the random walk."""

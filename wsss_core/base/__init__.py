@@ -1,0 +1,1 @@
+"""What every job stands on: outputs that appear whole, logs, devices, processes, checkpoints."""

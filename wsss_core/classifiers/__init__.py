@@ -1,0 +1,1 @@
+"""Classifiers that learn from image-level labels, and their class activation maps (CAM)."""

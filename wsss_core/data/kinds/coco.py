@@ -1,0 +1,251 @@
+"""MS COCO: image-level labels and masks from its annotation files ("instances").
+
+Every object counts for the labels, crowds too: so do the published label files, and 82,081 of the 82,783 training and
+40,137 of the 40,504 validation images of 2014 then have a class. The others stay, as images of background alone.
+"""
+
+import json
+import logging
+import warnings
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as run_lengths
+
+from wsss_core.base.files import whole
+from wsss_core.base.parallel import in_processes
+from wsss_core.data.classes import VOID, Classes, DataError, make_classes
+from wsss_core.data.manifest import Manifest, build_manifest, raise_faults, read_ids
+from wsss_core.data.mask_folder import png_of
+from wsss_core.data.masks import write_mask
+
+logger = logging.getLogger(__name__)
+
+# By increasing category id, 1 to 90 with ten gaps; mask values are 1 to 80 without any.
+COCO_CLASSES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
+    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
+    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
+    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich",
+    "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed",
+    "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven",
+    "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+LABELLED_OF = {82783: 82081, 40504: 40137}  # images with a class, by the number of images: train2014, val2014
+
+LAYOUT = """MS COCO is at https://cocodataset.org/#download; with `root` for its folder, the images and annotations of
+2014 are expected as
+  root/train2014/COCO_train2014_000000000009.jpg
+  root/val2014/COCO_val2014_000000000042.jpg
+  root/annotations/instances_train2014.json, instances_val2014.json"""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An annotated object, or a crowd of them, as its file has it: ``outline`` is polygons or run lengths."""
+
+    id: int
+    name: str
+    crowd: bool
+    outline: list | dict
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of an annotation file; ``id`` has twelve digits, ``file`` is its name in the folder of images."""
+
+    id: str
+    file: str
+    height: int
+    width: int
+    things: tuple[Thing, ...]
+
+
+def coco_manifest(
+    *,
+    images: str | Path,
+    annotations: str | Path,
+    listed: str | Path | None,
+    classes: Classes,
+    ready_masks: str | Path | None,
+    made_masks: str | Path | None,
+    workers: int = 8,
+) -> Manifest:
+    """Build the manifest of a subset of MS COCO; images without any object stay, without labels.
+
+    Args:
+        images: folder of the files that the annotations name.
+        annotations: an ``instances_*.json``.
+        listed: text file of image ids, one a line, with or without leading zeros, or file names; None for all images.
+        classes: the classes; images that only have classes dropped by a subset are left out.
+        ready_masks: folder of ``<12 digits>.png`` that are there already, or None.
+        made_masks: folder where ``make_masks`` puts them, whether or not it has yet; used without ``ready_masks``.
+        workers: threads that check the images.
+
+    Raises:
+        DataError: a missing or broken file, an image of another size than annotated, or a complete train2014 or
+            val2014 with another number of labelled images than it should have.
+    """
+    subset = read_pictures(annotations, listed)
+    pictures = {picture.id: picture for picture in subset}
+    if not Path(images).is_dir():
+        raise DataError(f"{images}: the folder of images does not exist.\n{LAYOUT}")
+    manifest = build_manifest(
+        ids=[picture.id for picture in subset],
+        image_of=lambda id: Path(images, pictures[id].file),
+        mask_of=lambda id: Path(ready_masks, f"{id}.png") if ready_masks else None,
+        labels_of=lambda id: [thing.name for thing in pictures[id].things],
+        classes=classes,
+        drop_unlabelled=False,
+        require_masks=False,
+        workers=workers,
+    )
+    _check_sizes(manifest, pictures, annotations)
+    _check_labelled(manifest, annotations, classes)
+    if ready_masks or not made_masks:
+        return manifest
+    return Manifest.of([replace(row, mask=str(png_of(made_masks, row.id))) for row in manifest])
+
+
+def make_masks(*, annotations: str | Path, listed: str | Path | None, folder: str | Path, workers: int = 1) -> None:
+    """Write the masks of all images of a subset as palette PNGs ``<12 digits>.png``, see ``semantic_mask``.
+
+    Args:
+        annotations, listed: as for ``coco_manifest``. The file is read once; workers get an image at a time.
+        folder: the folder to make.
+        workers: processes.
+
+    Raises:
+        DataError: a missing or broken file or outline.
+    """
+    pictures = read_pictures(annotations, listed)
+    every = max(1, len(pictures) // 20)
+    with whole(folder) as partial_folder:
+        partial_folder.mkdir()
+        write = partial(_write_mask, folder=partial_folder, classes=make_classes(COCO_CLASSES))
+        for done, _ in enumerate(in_processes(write, pictures, workers), start=1):
+            if done % every == 0:
+                logger.info("%d of %d masks", done, len(pictures))
+
+
+def semantic_mask(picture: Picture) -> np.ndarray:
+    """(height, width) uint8: 0 background, 1..80 classes in the order of ``COCO_CLASSES``, 255 crowds.
+
+    Where things overlap, the one with the smaller area is on top: it is most often in front of the larger one, and
+    would be lost behind it (coco2voc orders them so). Crowds lie below all objects: their coarse outlines also take
+    in what stands between, so they are void and not a class.
+    """
+    drawn = [(thing, _pixels(thing, picture)) for thing in picture.things]
+    drawn.sort(key=lambda item: (not item[0].crowd, -int(item[1].sum())))
+    mask = np.zeros((picture.height, picture.width), np.uint8)
+    for thing, pixels in drawn:
+        mask[pixels] = VOID if thing.crowd else COCO_CLASSES.index(thing.name) + 1
+    return mask
+
+
+def read_pictures(annotations: str | Path, listed: str | Path | None = None) -> list[Picture]:
+    """Read an annotation file: its images by increasing id, or those of a list in the list's order.
+
+    Raises:
+        DataError: a file that is missing or of another form, a category that COCO does not have, an annotation of an
+            image that the file lacks, or a listed image that it lacks.
+    """
+    logger.info("reading %s", annotations)
+    try:
+        with open(annotations, encoding="utf-8") as file:
+            content = json.load(file)
+        pictures = _pictures(content)
+    except FileNotFoundError as error:
+        raise DataError(f"{annotations}: the file of annotations does not exist.\n{LAYOUT}") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        wrong = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise DataError(f"{annotations}: cannot be read as annotations of COCO's instances: {wrong}") from error
+    return pictures if listed is None else _chosen(pictures, read_ids(listed), f"{listed}: images not in {annotations}")
+
+
+def _pictures(content: dict) -> list[Picture]:
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    unknown = sorted(set(names.values()) - set(COCO_CLASSES))
+    if unknown:
+        raise ValueError(f"the categories {', '.join(unknown)} are none of COCO's: declare the data set as `folders`")
+    things: dict[int, list[Thing]] = {image["id"]: [] for image in content["images"]}
+    for note in content["annotations"]:
+        if note["image_id"] not in things:
+            raise ValueError(
+                f"annotation {note['id']} is of an image {note['image_id']}, which is not among the images"
+            )
+        thing = Thing(note["id"], names[note["category_id"]], bool(note.get("iscrowd", 0)), note["segmentation"])
+        things[note["image_id"]].append(thing)
+    return [
+        Picture(f"{image['id']:012d}", image["file_name"], image["height"], image["width"], tuple(things[image["id"]]))
+        for image in sorted(content["images"], key=lambda image: image["id"])
+    ]
+
+
+def _chosen(pictures: list[Picture], ids: list[str], what: str) -> list[Picture]:
+    known = {Path(picture.file).stem: picture for picture in pictures} | {picture.id: picture for picture in pictures}
+    wanted = [id if id in known else Path(id).stem.zfill(12) for id in ids]
+    missing = [id for id, key in zip(ids, wanted, strict=True) if key not in known]
+    if missing:
+        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+        raise DataError(f"{what} ({len(missing)} of {len(ids)}): {shown}")
+    return [known[key] for key in wanted]
+
+
+def _write_mask(picture: Picture, *, folder: Path, classes: Classes) -> None:
+    write_mask(png_of(folder, picture.id), semantic_mask(picture), classes)
+
+
+def _pixels(thing: Thing, picture: Picture) -> np.ndarray:
+    """(height, width) bool: the inside of an outline that is polygons, plain run lengths or packed ones."""
+    outline, size = thing.outline, [picture.height, picture.width]
+    try:
+        if isinstance(outline, list):
+            # pycocotools takes a polygon of four numbers for a box
+            if not outline or min(map(len, outline)) < 6:
+                raise ValueError("a polygon needs three corners")
+            encoded = run_lengths.merge(run_lengths.frPyObjects(outline, *size))
+        else:
+            plain = isinstance(outline["counts"], list)
+            if list(outline["size"]) != size or (plain and sum(outline["counts"]) != size[0] * size[1]):
+                raise ValueError(f"run lengths of {outline['size']} pixels, or too few or many of them")
+            encoded = run_lengths.frPyObjects(outline, *size) if plain else outline
+        with warnings.catch_warnings():  # pycocotools' arrays miss a keyword that NumPy 2 wants; it does no harm
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return run_lengths.decode(encoded) > 0
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"annotation {thing.id} ({thing.name}) of image {picture.id}, {size[0]} x {size[1]}, "
+            f"has no usable segmentation: {error}"
+        ) from error
+
+
+def _check_sizes(manifest: Manifest, pictures: dict[str, Picture], annotations: str | Path) -> None:
+    pairs = [(row, pictures[row.id]) for row in manifest]
+    raise_faults(
+        [
+            DataError(
+                f"{row.image}: height x width is {row.height} x {row.width}, {annotations} says "
+                f"{picture.height} x {picture.width}"
+            )
+            for row, picture in pairs
+            if (row.height, row.width) != (picture.height, picture.width)
+        ]
+    )
+
+
+def _check_labelled(manifest: Manifest, annotations: str | Path, classes: Classes) -> None:
+    """Compare how many images have a class with COCO 2014, where the subset has all of its images and classes."""
+    expected = LABELLED_OF.get(len(manifest))
+    if expected is None or classes.names != COCO_CLASSES:
+        return
+    found = sum(bool(row.labels) for row in manifest)
+    if found != expected:
+        raise DataError(
+            f"{annotations}: {found} of its {len(manifest)} images have a class, in COCO 2014 {expected} have one: "
+            f"is the file changed? Unpack it again"
+        )
+    logger.info("the number of images with a class is that of COCO 2014")

@@ -1,0 +1,84 @@
+"""Pictures of a manifest, decoded."""
+
+import logging
+import mmap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wsss_core.data.classes import DataError
+from wsss_core.data.manifest import Row
+
+logger = logging.getLogger(__name__)
+
+KEPT_BYTES = 2**30  # of decoded pixels: 1900 images of VOC
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode a picture to RGB; one that is missing, cut short or no picture is an error that names it."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them for broken files
+        raise DataError(f"cannot read the image {path}: {error}") from error
+
+
+def read_picture(row: Row) -> Image.Image:
+    """Decode a row's picture to RGB; one of another size than the manifest's is an error that names it, too."""
+    image = read_image(row.image)
+    if image.size != (row.width, row.height):
+        raise DataError(
+            f"{row.image} has {image.width} x {image.height} pixels, its manifest says {row.width} x {row.height}: "
+            "delete the manifest to have it made again"
+        )
+    return image
+
+
+class Pictures(Sequence):
+    """The decoded pictures of rows, RGB; those of a small data set are decoded once, not once an epoch.
+
+    Their pixels lie in anonymous memory that forked workers share: unlike torch's shared tensors it needs no room in
+    /dev/shm, which is small in containers. Pages are taken as pictures are read. A worker needs no lock, as it says
+    that a picture is there after it has written it, and two that meet write the same. A pickled copy, as spawned
+    workers get, decodes anew.
+
+    Args:
+        limit: bytes of pixels up to which a data set is kept.
+    """
+
+    def __init__(self, rows: Sequence[Row], limit: int = KEPT_BYTES):
+        self.rows = rows
+        self.ends = np.cumsum([3 * row.height * row.width for row in rows], dtype=np.int64)
+        self.pixels, self.present = self._memory(limit)
+
+    def _memory(self, limit: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        size = int(self.ends[-1]) if self.rows else 0
+        if not 0 < size <= limit:
+            return None, None
+        try:
+            memory = np.frombuffer(mmap.mmap(-1, size + len(self.rows)), np.uint8)
+        except OSError as error:
+            logger.info("no memory to keep the decoded images in, each epoch decodes them: %s", error)
+            return None, None
+        logger.info("the decoded images are kept after the first epoch, in %d MB of memory", size >> 20)
+        return memory[:size], memory[size:]
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"pixels": None, "present": None}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        row = self.rows[index]
+        if self.pixels is None:
+            return read_picture(row)
+        pixels = self.pixels[self.ends[index] - 3 * row.height * row.width : self.ends[index]]
+        if self.present[index]:
+            return Image.frombytes("RGB", (row.width, row.height), pixels)
+        image = read_picture(row)
+        pixels[:] = np.asarray(image).ravel()
+        self.present[index] = 1
+        return image

@@ -1,0 +1,67 @@
+"""Parameter groups and the SGD with polynomial decay that most stages share."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from wsss_core.fitting.schedules import poly
+
+
+def parameter_groups(model: nn.Module, scratch: Iterable[nn.Module], lr: float, weight_decay: float) -> list[dict]:
+    """The four groups of Puzzle-CAM, OC-CSE and P-NOC; frozen parameters are in none.
+
+    0: pretrained "weight" tensors (lr, decay); 1: other pretrained ones (2 lr, no decay);
+    2: "weight" tensors from scratch (10 lr, decay); 3: other ones from scratch (20 lr, no decay).
+    """
+    new = {id(p) for module in scratch for p in module.parameters()}
+    members: list[list[Tensor]] = [[], [], [], []]
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            members[2 * (id(parameter) in new) + ("weight" not in name)].append(parameter)
+    factors, decays = (1, 2, 10, 20), (weight_decay, 0.0, weight_decay, 0.0)
+    return [
+        {"params": m, "lr": factor * lr, "weight_decay": decay}
+        for m, factor, decay in zip(members, factors, decays, strict=True)
+    ]
+
+
+class PolySGD:
+    """SGD whose groups all follow ``poly``; momentum 0 is what the published runs used.
+
+    ``updates`` is the number of optimiser updates of the whole training.
+    """
+
+    def __init__(self, groups: list[dict], *, updates: int, momentum: float = 0.0, nesterov: bool = False):
+        if updates < 1:
+            raise ValueError("no optimiser update fits into this training: raise epochs or lower accumulation")
+        groups = [group for group in groups if group["params"]]
+        self.sgd = torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=nesterov, foreach=True)
+        self.decay = torch.optim.lr_scheduler.LambdaLR(self.sgd, lambda update: poly(update, updates))
+        # a hook, because an update that the scaler leaves out does not count for the decay, as published
+        self.sgd.register_step_post_hook(lambda *_: self.decay.step())
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the first group at the next update."""
+        return self.sgd.param_groups[0]["lr"]
+
+    def step(self, scaler: torch.amp.GradScaler) -> None:
+        """One update from the gradients at hand, which are cleared afterwards."""
+        scaler.step(self.sgd)
+        scaler.update()
+        self.sgd.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict:
+        # an epoch may end in the middle of an accumulation: gradients wait for the next one's first update
+        gradients = [parameter.grad for parameter in self._parameters()]
+        return {"sgd": self.sgd.state_dict(), "decay": self.decay.state_dict(), "gradients": gradients}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.sgd.load_state_dict(state["sgd"])
+        self.decay.load_state_dict(state["decay"])
+        for parameter, gradient in zip(self._parameters(), state["gradients"], strict=True):
+            parameter.grad = None if gradient is None else gradient.to(parameter)
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.sgd.param_groups for parameter in group["params"]]

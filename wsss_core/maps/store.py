@@ -1,0 +1,285 @@
+"""The form of maps on disk: one Zarr v3 group for one stage's maps of one split.
+
+Layout ``wsss-maps/3``. One row is one map; an image has a row a label (class maps) or a single row (hints, saliency).
+
+====================  =======================  =======================================================
+array                 shape, dtype             meaning
+====================  =======================  =======================================================
+``map``               (rows, Y, X) float16     maps, padded bottom/right; a chunk a row, 256 rows a shard. In uint8 they
+                      or uint8                 are ``round(254 * map)``, and 255 is the fill value
+``label``             (rows,) int16            class from 0 without background, -1 for a map of no class
+``first_row``         (images + 1,) int64      rows of image i are ``first_row[i]:first_row[i + 1]``
+``image_id``          (images,) string         in the order of the manifest
+``size``              (images, 2) int32        height and width of the picture
+====================  =======================  =======================================================
+
+``attrs["wsss"]`` says what it is (layout, stride, settings) and, written last, that it is complete. Every shard is
+written once and whole; the fill values are no possible entries (NaN or 255 of maps), so that a lost file is found out
+and never read as empty maps.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import zarr
+from numcodecs.checksum32 import CRC32C
+from numcodecs.zstd import Zstd
+from zarr.codecs import ZstdCodec
+from zarr.errors import ZarrUserWarning
+
+from wsss_core.data.manifest import Manifest
+from wsss_core.maps.sizes import strided
+
+LAYOUT = "wsss-maps/3"
+SHARD = 256
+STEPS = 254  # of a map in uint8
+NO_CHUNK = 2**64 - 1  # in the index of a shard, for a chunk that was never written
+LOST = -32768  # fill value of the tables of numbers, which no entry has
+
+
+class StoreError(ValueError):
+    """A store of maps that is missing, incomplete, damaged or of another layout."""
+
+
+class MapWriter:
+    """Write a store's rows in the order of a manifest; use it as a context manager.
+
+    A thread writes a full shard while the next one is filled; an error of it is raised when that one is full, or at
+    the end.
+
+    Args:
+        path: the folder to create; it must not exist (see ``base.files.whole``).
+        classwise: a row for each label of an image; otherwise one row an image.
+        about: plain values for the attributes: settings, run, device, ...
+        dtype: ``float16``, or ``uint8`` for maps in [0, 1].
+    """
+
+    def __init__(
+        self, path: str | Path, manifest: Manifest, *, stride: int, classwise: bool, about: dict, dtype: str = "float16"
+    ):
+        self.path, self.rows, self.classwise = Path(path), manifest.rows, classwise
+        counts = [len(row.labels) if classwise else 1 for row in self.rows]
+        self.first_row = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self.shapes = [(strided(row.height, stride), strided(row.width, stride)) for row in self.rows]
+        self.about = {**about, "layout": LAYOUT, "stride": stride, "classwise": classwise}
+        self.done = 0
+        y, x = np.max(self.shapes, axis=0)
+        self.block, self.spare = np.zeros((2, SHARD, y, x), dtype)  # one is filled while the other is written
+        self.thread, self.writing = ThreadPoolExecutor(1), Future()
+        self.writing.set_result(None)
+
+    def __enter__(self) -> "MapWriter":
+        self.group = zarr.create_group(self.path, overwrite=False)
+        rows, shape, small = int(self.first_row[-1]), self.block.shape[1:], self.block.dtype == np.uint8
+        self.maps = self.group.create_array(
+            "map", shape=(rows, *shape), dtype=self.block.dtype, chunks=(1, *shape), shards=(SHARD, *shape),
+            fill_value=255 if small else np.nan, dimension_names=("row", "y", "x"),
+            compressors=ZstdCodec(level=1, checksum=True), attributes={"scale_factor": 1 / STEPS} if small else None,
+        )  # fmt: skip
+        labels = [c for row in self.rows for c in row.labels] if self.classwise else [-1] * rows
+        self._table("label", np.array(labels, np.int16), ("row",))
+        self._table("first_row", self.first_row, ("edge",))
+        self._table("size", np.array([(r.height, r.width) for r in self.rows], np.int32), ("image", "side"))
+        self._table("image_id", np.array([row.id for row in self.rows], dtype=np.dtypes.StringDType()), ("image",))
+        return self
+
+    def _table(self, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
+        dtype, fill = (str, "") if name == "image_id" else (values.dtype, LOST)
+        array = self.group.create_array(
+            name, shape=values.shape, dtype=dtype, fill_value=fill, dimension_names=dimensions
+        )
+        array[...] = values
+
+    def append(self, image_id: str, maps: np.ndarray) -> None:
+        """Add the next image's maps, (its rows, h, w) floats, in the manifest's order."""
+        row, shape = self.rows[self.done], self.shapes[self.done]
+        begin, end = self.first_row[self.done], self.first_row[self.done + 1]
+        if image_id != row.id or maps.shape != (end - begin, *shape):
+            raise ValueError(f"{self.path}: expected {end - begin} maps of {shape} of {row.id}, got {maps.shape} of "
+                             f"{image_id}")  # fmt: skip
+        if not np.isfinite(maps).all():
+            raise FloatingPointError(
+                f"the maps of {image_id} are not finite: the network that made them is broken, or its numbers do not "
+                "fit into float16 (set cams.precision to bfloat16 or float32 in config.yaml)"
+            )
+        if self.block.dtype == np.uint8:
+            if maps.min(initial=0) < 0 or maps.max(initial=0) > 1:
+                raise ValueError(f"the maps of {image_id} leave the range from 0 to 1, which uint8 is for")
+            maps = np.rint(STEPS * maps)
+        for index, values in zip(range(begin, end), maps, strict=True):
+            slot = self.block[index % SHARD]
+            slot[:] = 0
+            slot[: shape[0], : shape[1]] = values
+            if (index + 1) % SHARD == 0:
+                self._flush(index + 1)
+        self.done += 1
+
+    def _flush(self, end: int) -> None:
+        self.writing.result()
+        begin = (end - 1) // SHARD * SHARD
+        self.writing = self.thread.submit(self.maps.__setitem__, slice(begin, end), self.block[: end - begin])
+        self.block, self.spare = self.spare, self.block
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self.thread.shutdown()  # so that nothing is written into a folder that is being removed
+
+    def _finish(self) -> None:
+        if self.done != len(self.rows):
+            raise StoreError(f"{self.path}: {self.done} of {len(self.rows)} images were written")
+        rows = int(self.first_row[-1])
+        if rows % SHARD:
+            self._flush(rows)
+        self.writing.result()
+        self.group.attrs["wsss"] = {**self.about, "complete": True}
+        with warnings.catch_warnings():  # Zarr warns that other libraries may ignore it, which does no harm
+            warnings.simplefilter("ignore", ZarrUserWarning)
+            zarr.consolidate_metadata(self.path)
+
+
+class MapStore:
+    """Read a store of maps; it opens on first use in each process and pickles as its path.
+
+    ``len(store)`` counts images, iterating gives their ids, ``store[id]`` gives ``(labels, maps)``: (rows,) int and
+    (rows, h, w) float32 at the store's stride. Maps are taken straight from the shards, whose form is specified by
+    Zarr: by way of the library a read takes eight times as long, most of it in its event loop.
+
+    Raises:
+        StoreError: on first use, if the store is missing, incomplete, damaged or of another layout.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __reduce__(self):
+        return MapStore, (self.path,)
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        try:
+            group = zarr.open_group(self.path, mode="r")
+        except FileNotFoundError as error:
+            raise StoreError(f"there is no store of maps at {self.path}") from error
+        except Exception as error:
+            raise StoreError(f"{self.path} is damaged ({error}): delete it and run its rule again") from error
+        about = group.attrs.get("wsss", {})
+        if about.get("layout") != LAYOUT or not about.get("complete"):
+            raise StoreError(
+                f"{self.path} is not a complete store of layout {LAYOUT}: delete it and run its rule again"
+            )
+        return group
+
+    @property
+    def about(self) -> dict:
+        """What the store says of itself: stride, settings, run, ..."""
+        return dict(self._group.attrs["wsss"])
+
+    @cached_property
+    def _tables(self) -> dict[str, np.ndarray]:
+        return {name: self._table(name) for name in ("label", "first_row", "size")}
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {str(image_id): index for index, image_id in enumerate(self._table("image_id"))}
+
+    def _table(self, name: str) -> np.ndarray:
+        try:
+            values = self._group[name][:]
+        except Exception as error:
+            raise StoreError(f"{self.path} is damaged at {name} ({error}): delete it and run its rule again") from error
+        if (values == ("" if name == "image_id" else LOST)).any():
+            raise StoreError(f"{self.path} has lost its table {name}: delete it and run its rule again")
+        return values
+
+    def digest(self) -> str:
+        """A digest of the store's arrays and attributes."""
+        state = hashlib.sha256()
+        for path in sorted(self.path.rglob("*")):
+            if path.is_file() and not path.name.startswith("."):  # Snakemake puts a hidden file beside ours
+                state.update(path.relative_to(self.path).as_posix().encode() + path.read_bytes())
+        return state.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index)
+
+    def __contains__(self, image_id: str) -> bool:
+        return image_id in self._index
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Height and width of the picture."""
+        height, width = self._tables["size"][self._position(image_id)]
+        return int(height), int(width)
+
+    def _position(self, image_id: str) -> int:
+        if image_id not in self._index:
+            raise StoreError(f"{self.path} holds no maps of image {image_id}: it was made from another manifest")
+        return self._index[image_id]
+
+    def __getitem__(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        position = self._position(image_id)
+        begin, end = (int(row) for row in self._tables["first_row"][position : position + 2])
+        h, w = (strided(side, self._stride) for side in self.size(image_id))
+        maps = np.empty((end - begin, h, w), np.float32)
+        for place, row in enumerate(range(begin, end)):
+            try:
+                maps[place] = self._map(row)[:h, :w]
+            except FileNotFoundError as error:
+                raise StoreError(
+                    f"{self.path} has lost a shard (image {image_id}): delete it and run its rule again"
+                ) from error
+            except Exception as error:
+                raise StoreError(
+                    f"{self.path} is damaged at image {image_id} ({error}): delete it and run its rule again"
+                ) from error
+        if self._form[1] == np.uint8:
+            maps /= STEPS
+        return self._tables["label"][begin:end].astype(int), maps
+
+    @cached_property
+    def _form(self) -> tuple[tuple[int, int], np.dtype, int]:
+        """Shape and type of a row, rows a shard."""
+        maps = self._group["map"]
+        return maps.shape[1:], maps.dtype.newbyteorder("<"), maps.shards[0]
+
+    @cached_property
+    def _stride(self) -> int:
+        return self.about["stride"]
+
+    def _map(self, row: int) -> np.ndarray:
+        """A row as it is stored, (Y, X) with its padding."""
+        shape, dtype, rows = self._form
+        shard, chunk = divmod(row, rows)
+        path = self.path / f"map/c/{shard}/0/0"
+        with open(path, "rb") as file:
+            if shard not in self._chunks:
+                self._chunks[shard] = _read_index(file, rows)
+            offset, length = self._chunks[shard][chunk]
+            if offset == NO_CHUNK:
+                raise FileNotFoundError(f"{path} does not hold its map {chunk}")
+            file.seek(offset)
+            pixels = Zstd().decode(file.read(length))
+        return np.frombuffer(pixels, dtype).reshape(shape)
+
+    @cached_property
+    def _chunks(self) -> dict[int, list[list[int]]]:
+        """Indices of the shards that were read."""
+        return {}
+
+
+def _read_index(file: BinaryIO, chunks: int) -> list[list[int]]:
+    """Offset and length of each chunk of a shard: uint64 at its end, with a checksum."""
+    file.seek(-16 * chunks - 4, os.SEEK_END)
+    return np.frombuffer(CRC32C(location="end").decode(file.read()), "<u8").reshape(-1, 2).tolist()

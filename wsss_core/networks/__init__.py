@@ -1,0 +1,1 @@
+"""Backbones by name, and the files of weights that they start from."""

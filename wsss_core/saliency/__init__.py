@@ -1,0 +1,1 @@
+"""Saliency without masks: hints from CAMs, C²AM, PoolNet and their maps."""

@@ -1,0 +1,56 @@
+"""The maps of C²AM and C²AM-H, as a store."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from wsss_core.base.files import whole
+from wsss_core.data.manifest import Manifest
+from wsss_core.maps.inference import dump_scaled, scaled_batches
+from wsss_core.maps.store import MapWriter
+from wsss_core.saliency.c2am import C2AM
+
+
+@dataclass(frozen=True)
+class C2amMapSettings:
+    """Test-time scales, the stride of the store, and ``relu`` or ``sigmoid`` of the logits."""
+
+    scales: tuple[float, ...]
+    stride: int
+    activation: str
+
+
+class _Logits(nn.Module):
+    def __init__(self, model: C2AM):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.salient_logits(x)
+
+
+def dump_c2am_maps(
+    *,
+    model: C2AM,
+    manifest: Manifest,
+    store: Path,
+    settings: C2amMapSettings,
+    about: dict,
+    device: torch.device,
+    workers: int = 0,
+) -> None:
+    """Store C²AM's map of every image: scales and mirror images averaged, divided by the image's maximum.
+
+    Foreground is where the logit is positive, or negative if that is the direction of the network's split.
+    """
+    activate = {"relu": torch.relu, "sigmoid": torch.sigmoid}[settings.activation]
+    batches = scaled_batches(
+        _Logits(model), manifest, settings.scales, lambda a, b: activate(a) + activate(b), device, workers
+    )
+    about = {**about, "settings": asdict(settings)}
+    with whole(store) as folder, MapWriter(
+        folder, manifest, stride=settings.stride, classwise=False, about=about
+    ) as out:  # fmt: skip
+        dump_scaled(batches, manifest, out, stride=settings.stride)

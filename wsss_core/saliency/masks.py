@@ -1,0 +1,46 @@
+"""Binary pseudo-saliency from the maps of C²AM."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from wsss_core.base.files import whole
+from wsss_core.base.parallel import in_processes
+from wsss_core.base.progress import count_progress
+from wsss_core.data.manifest import Manifest, Row
+from wsss_core.data.mask_folder import png_of
+from wsss_core.data.masks import write_grey
+from wsss_core.data.pictures import read_image
+from wsss_core.maps.crf import crf_labels
+from wsss_core.maps.sizes import full_size
+from wsss_core.maps.store import MapStore
+
+
+@dataclass(frozen=True)
+class SaliencyMaskSettings:
+    """Threshold of the normalised map, and the label CRF."""
+
+    threshold: float
+    iterations: int
+    confidence: float
+
+
+def make_saliency_masks(
+    *, manifest: Manifest, maps: MapStore, folder: Path, settings: SaliencyMaskSettings, workers: int = 1
+) -> None:
+    """Write binary pseudo-saliency (PNG, 0 or 255) of every image: threshold, then label CRF with two labels."""
+    with whole(folder) as partial_folder:
+        partial_folder.mkdir()
+        task = partial(_saliency_mask, maps=maps, folder=partial_folder, settings=settings)
+        count_progress(in_processes(task, manifest.rows, workers), len(manifest))
+
+
+def _saliency_mask(row: Row, *, maps: MapStore, folder: Path, settings: SaliencyMaskSettings) -> None:
+    refined = np.zeros((row.height, row.width), np.uint8)
+    if row.labels:  # an image without any class has no object that could be salient
+        image = np.asarray(read_image(row.image))
+        salient = (full_size(maps, row.id)[1][0] > settings.threshold).astype(np.uint8)
+        refined = crf_labels(image, salient, 2, settings.iterations, settings.confidence)
+    write_grey(png_of(folder, row.id), refined * np.uint8(255))

@@ -1,0 +1,29 @@
+"""PoolNet's saliency, the final one, as a folder of PNG files."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wsss_core.base.files import whole
+from wsss_core.base.progress import count_progress
+from wsss_core.data.manifest import Manifest, Row
+from wsss_core.data.mask_folder import png_of
+from wsss_core.data.masks import write_grey
+from wsss_core.data.pictures import read_image
+from wsss_core.saliency.poolnet import PoolNet
+
+
+@torch.inference_mode()
+def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device: torch.device) -> None:
+    """Write PoolNet's saliency of every image at its own size, 8 bit PNG of the probability."""
+    model.to(device).eval()
+    with whole(folder) as partial_folder:
+        partial_folder.mkdir()
+        count_progress((_predict(model, row, partial_folder, device) for row in manifest.rows), len(manifest))
+
+
+def _predict(model: PoolNet, row: Row, folder: Path, device: torch.device) -> None:
+    rgb = torch.from_numpy(np.array(read_image(row.image))).permute(2, 0, 1)[None].to(device, torch.float32)
+    saliency = torch.sigmoid(model(model.preprocess(rgb)))[0, 0]
+    write_grey(png_of(folder, row.id), (saliency * 255).round().to(torch.uint8).cpu().numpy())

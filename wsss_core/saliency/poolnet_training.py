@@ -1,0 +1,167 @@
+"""Training of PoolNet on the binary pseudo-saliency of C²AM-H."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from wsss_core.base.checkpoints import read_model, save_model
+from wsss_core.base.jobs import digest_of
+from wsss_core.data.manifest import Manifest
+from wsss_core.data.mask_folder import folder_digest, png_of
+from wsss_core.data.masks import read_grey
+from wsss_core.data.pictures import Pictures
+from wsss_core.fitting.loader import EpochLoader
+from wsss_core.fitting.loop import finish, fit, placed
+from wsss_core.networks.backbones import load_weights, read_state
+from wsss_core.saliency.poolnet import CAFFE, PoolNet, build_poolnet
+
+
+@dataclass(frozen=True)
+class PoolnetSettings:
+    """Settings of PoolNet's training; the meanings stand in the schema of config.yaml."""
+
+    backbone: str
+    width: float
+    epochs: int
+    images_an_update: int
+    learning_rate: float
+    weight_decay: float
+    smallest_side: int
+
+
+class SaliencyPairs(Dataset):
+    """Images at their own size with their pseudo-saliency, randomly mirrored; small images are left out."""
+
+    def __init__(self, manifest: Manifest, folder: Path, smallest_side: int):
+        self.folder = folder
+        self.rows = [row for row in manifest.rows if min(row.height, row.width) > smallest_side]
+        self.pictures = Pictures(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """``image`` (3, H, W) uint8 RGB and ``saliency`` (1, H, W) uint8, 0 or 255."""
+        row = self.rows[index]
+        pixels = np.asarray(self.pictures[index]).transpose(2, 0, 1)
+        saliency = read_grey(png_of(self.folder, row.id), (row.height, row.width))[None]
+        if rng.random() < 0.5:
+            pixels, saliency = pixels[..., ::-1], saliency[..., ::-1]
+        return {"image": torch.from_numpy(pixels.copy()), "saliency": torch.from_numpy(saliency.copy())}
+
+
+def saliency_loss(logits: Tensor, target: Tensor, iter_size: int = 10) -> Tensor:
+    """Binary cross-entropy summed over the pixels and divided by ``iter_size``, as PoolNet is trained.
+
+    It is a sum, so large images weigh more than small ones.
+
+    Args:
+        logits: (B, 1, H, W).
+        target: (B, 1, H, W) or (B, H, W), in [0, 1].
+        iter_size: images whose gradients are added up before one update (10, one at a time, in PoolNet);
+            the sum of their losses is then the mean of the images' sums.
+
+    Returns:
+        A float32 scalar.
+    """
+    target = target.reshape(logits.shape).to(logits.device, torch.float32)
+    return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum") / iter_size
+
+
+class PoolnetStep:
+    """One image; Adam updates after every ``images_an_update`` images.
+
+    As in the published code, gradients are cleared where an epoch starts, while the count of images runs on.
+    """
+
+    def __init__(self, model: PoolNet, settings: PoolnetSettings, epoch_length: int, device: torch.device):
+        self.model, self.settings, self.epoch_length, self.device = model, settings, epoch_length, device
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(
+            trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
+        )
+
+    def state(self) -> dict:
+        return {"model": self.model, "optimizer": self.optimizer}
+
+    def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+        count = self.settings.images_an_update
+        if step % self.epoch_length == 0:
+            self.optimizer.zero_grad()
+        images = batch["image"].to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
+        target = batch["saliency"].to(self.device, torch.float32, non_blocking=True) / 255
+        loss = saliency_loss(self.model(self.model.preprocess(images)), target, count)
+        loss.backward()
+        if (step + 1) % count == 0:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        return {"loss_a_pixel": loss.detach() * count / target.numel()}
+
+
+def train_poolnet(
+    *,
+    manifest: Manifest,
+    masks: Path,
+    weights: Path | None,
+    settings: PoolnetSettings,
+    output: Path,
+    seed: int,
+    device: torch.device,
+    workers: int = 0,
+) -> None:
+    """Train PoolNet and write its checkpoint, history and TensorBoard events.
+
+    Args:
+        masks: folder of binary PNGs, see ``masks.make_saliency_masks``.
+        weights: the backbone's weights (for those of Caffe the file of PoolNet's authors), or None.
+    """
+    model = build_poolnet(settings.backbone, width=settings.width)
+    if weights is not None:
+        load_backbone(model, settings.backbone, weights)
+    placed(model, device)
+    loader = EpochLoader(
+        SaliencyPairs(manifest, masks, settings.smallest_side), batch_size=1, seed=seed, workers=workers
+    )
+    step = PoolnetStep(model, settings, len(loader), device)
+    fit(
+        step=step,
+        loader=loader,
+        epochs=settings.epochs,
+        state=step.state(),
+        output=output,
+        digest=digest_of(asdict(settings), manifest.digest(), seed, weights, folder_digest(masks)),
+        lr=lambda: settings.learning_rate,
+    )
+    save_model(output, model, "poolnet", {"backbone": settings.backbone, "width": settings.width})
+    finish(output)
+
+
+def load_backbone(model: PoolNet, backbone: str, weights: Path) -> None:
+    """Load the weights of a PoolNet's backbone, see ``load_weights``.
+
+    Raises:
+        ValueError: the file is a checkpoint of this pipeline, and the backbone one of Caffe. They may have the same
+            tensors, but not the same input, nor the same strides within a stage.
+    """
+    if backbone not in CAFFE:
+        load_weights(model.backbone.network, weights)
+    elif "recipe" in read_state(weights):
+        raise ValueError(
+            f"{weights} was trained by this pipeline and does not fit {backbone}: set poolnet.weights to pretrained "
+            "or to a file of its authors, or poolnet.backbone to the backbone of that checkpoint"
+        )
+    else:
+        load_weights(model.backbone, weights)
+
+
+def load_poolnet(path: str | Path) -> PoolNet:
+    """Rebuild a trained PoolNet from its checkpoint."""
+    recipe, state = read_model(path, "poolnet")
+    model = build_poolnet(recipe["backbone"], width=recipe["width"])
+    model.load_state_dict(state)
+    return model

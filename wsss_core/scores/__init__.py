@@ -1,0 +1,1 @@
+"""Scores of every stage against the true masks; nothing here loads torch."""

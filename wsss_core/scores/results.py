@@ -1,0 +1,85 @@
+"""Scores of priors, saliency, pseudo masks and segmentation, as result files that explain themselves.
+
+Confusion matrices are added over the whole split before any division. An image whose map or mask is missing or
+unreadable stops the evaluation: the denominator never shrinks.
+"""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wsss_core.base.files import whole
+from wsss_core.base.jobs import provenance
+from wsss_core.data.classes import Classes
+from wsss_core.data.manifest import Manifest
+from wsss_core.scores.metrics import false_rates, iou, mean_iou
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Background thresholds to try, increasing; ``fixed`` is the one reported beside the best."""
+
+    thresholds: tuple[float, ...]
+    fixed: float
+
+    def all(self) -> list[float]:
+        return sorted({*self.thresholds, self.fixed})
+
+
+def swept(matrices: np.ndarray, settings: SweepSettings, classes: Classes, manifest: Manifest) -> dict:
+    """Scores at the best threshold, at the fixed one, and the whole curve; from (T, K, K) matrices."""
+    thresholds = settings.all()
+    tried = np.isin(thresholds, settings.thresholds)
+    best, _ = best_of(np.where(tried[:, None, None], matrices, 0))
+    fixed_index = thresholds.index(settings.fixed)
+    rates = [false_rates(matrix) for matrix in matrices]
+    return {
+        **fixed(matrices[best], classes, manifest),
+        "threshold": thresholds[best],
+        "threshold_choice": f"best of {int(tried.sum())}, chosen on the scored split",
+        "fixed": {"threshold": settings.fixed, "miou": mean_iou(matrices[fixed_index])},
+        "curve": [
+            {
+                "threshold": threshold,
+                "miou": mean_iou(matrix),
+                "false_positives": float(np.nanmean(positives[1:])),
+                "false_negatives": float(np.nanmean(negatives[1:])),
+            }
+            for threshold, matrix, (positives, negatives) in zip(thresholds, matrices, rates, strict=True)
+        ],
+    }
+
+
+def fixed(matrix: np.ndarray, classes: Classes, manifest: Manifest) -> dict:
+    """Scores of one (K, K) confusion matrix."""
+    names = ("background", *classes.names)
+    values = iou(matrix)
+    return {
+        "miou": mean_iou(matrix),
+        "iou": {name: None if np.isnan(v) else float(v) for name, v in zip(names, values, strict=True)},
+        "images": len(manifest),
+        "pixels": int(matrix.sum()),
+    }
+
+
+def best_of(matrices: np.ndarray) -> tuple[int, float]:
+    scores = [mean_iou(matrix) if matrix.any() else -1.0 for matrix in matrices]
+    best = int(np.argmax(scores))
+    return best, scores[best]
+
+
+def write_result(path: str | Path, scores: dict, **about) -> None:
+    """Write a result file: what was scored, the scores, and under ``scoring`` the device, seconds and versions.
+
+    Scoring needs no network: its device is a CPU, wherever the networks ran (their jobs' logs say where).
+    """
+    if "miou" in scores:
+        logger.info("mIoU %.2f %%", 100 * scores["miou"])
+    with whole(path) as partial_path:
+        content = {**about, **scores, "scoring": provenance()}
+        partial_path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

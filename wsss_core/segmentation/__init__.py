@@ -1,0 +1,1 @@
+"""Segmentation networks that learn from masks, and their predictions."""
