@@ -2,21 +2,23 @@
 
 from snakemake.utils import min_version, validate
 
+from wsss_core.recipes.config import assemble
+
 min_version("9.0")
 
 
 configfile: "config.yaml"
 
 
-validate(config, "workflow/schemas/config.schema.yaml")
+assemble(config, workflow.basedir)
+validate(config, "workflow/schemas/config.schema.yaml", set_default=False)
 
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/classifier.smk"
-include: "workflow/rules/cams.smk"
+include: "workflow/rules/prior.smk"
 include: "workflow/rules/saliency.smk"
-include: "workflow/rules/affinity.smk"
+include: "workflow/rules/refinement.smk"
 include: "workflow/rules/segmentation.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/pictures.smk"

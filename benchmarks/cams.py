@@ -8,13 +8,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import nn
 
 from benchmarks.harness import Comparison, Growth, Options, compare, growth
-from wsss_core.classifiers.cams import CamSettings, dump_cams
-from wsss_core.classifiers.network import build_classifier
+from wsss_core.classifiers.cams import dump_cams
+from wsss_core.classifiers.network import Classifier, build_classifier
 from wsss_core.data import Manifest, Row
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import CamSettings
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 LANDSCAPE, PORTRAIT = (375, 500), (500, 375)
@@ -45,13 +45,13 @@ def pictures(folder: Path, images: int, sizes: Sequence[tuple[int, int]] = (LAND
     return Manifest.of(rows)
 
 
-def network(backbone: str) -> nn.Module:
+def network(backbone: str) -> Classifier:
     torch.manual_seed(0)
-    return build_classifier(backbone, 20, output_stride=16, mode="normal", weights=None)
+    return build_classifier(backbone, 20, output_stride=16, weights=None)
 
 
 @torch.no_grad()
-def usual_loop(model: nn.Module, manifest: Manifest, scales: Sequence[float], options: Options, folder: Path) -> dict:
+def usual_loop(model: Classifier, manifest: Manifest, scales: Sequence[float], options: Options, folder: Path) -> dict:
     """One image at a time with its mirror image, float32 in NCHW, decoded in line, a file of full-size maps each.
 
     Returns:
@@ -70,7 +70,7 @@ def usual_loop(model: nn.Module, manifest: Manifest, scales: Sequence[float], op
             size = round(row.width * scale), round(row.height * scale)
             pixels = (np.asarray(picture.resize(size, Image.Resampling.BICUBIC), np.float32) / 255 - mean) / deviation
             image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
-            maps = model(torch.stack([image, image.flip(2)]).to(device)).relu()
+            maps = model.maps(torch.stack([image, image.flip(2)]).to(device)).relu()
             maps = (maps[0] + maps[1].flip(2))[None]
             small.append(F.interpolate(maps, small_size, mode="bilinear")[0])
             large.append(F.interpolate(maps, large_size, mode="bilinear")[0, :, : row.height, : row.width])
@@ -81,12 +81,14 @@ def usual_loop(model: nn.Module, manifest: Manifest, scales: Sequence[float], op
     return kept
 
 
-def this_way(model: nn.Module, manifest: Manifest, scales: Sequence[float], options: Options, folder: Path) -> MapStore:
+def this_way(
+    model: Classifier, manifest: Manifest, scales: Sequence[float], options: Options, folder: Path
+) -> MapStore:
     dump_cams(
         model=model,
         manifest=manifest,
         store=folder / "cams.zarr",
-        settings=CamSettings(scales=tuple(scales), stride=4, dtype="float16", precision="float16"),
+        settings=CamSettings(scales=tuple(scales)),
         about={},
         device=torch.device(options.device),
         workers=options.threads - 1,  # as the rule does

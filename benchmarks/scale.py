@@ -1,6 +1,6 @@
 """What data sets of some sizes cost, stage by stage, as Markdown: ``python -m benchmarks.scale``.
 
-Work of networks is counted (multiplications and additions of the recipe in config.yaml for VOC, on tensors without
+Work of networks is counted (multiplications and additions of the recipe of P-NOC on VOC, on tensors without
 content), stages without a network are timed on one core, and both are scaled by the number of images and pixels.
 """
 
@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,6 +23,8 @@ from wsss_core.affinity.random_walk import random_walk
 from wsss_core.classifiers.network import build_classifier
 from wsss_core.maps.crf import crf_labels, crf_probabilities
 from wsss_core.networks.backbones import build_backbone
+from wsss_core.recipes.config import read_config
+from wsss_core.recipes.recipes import Recipes
 from wsss_core.saliency.c2am import C2AM
 from wsss_core.saliency.poolnet import build_poolnet
 from wsss_core.scores.metrics import sweep
@@ -51,11 +53,10 @@ DATA_SETS = (
 
 
 def main() -> None:
-    settings = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text())["settings"]
     header = ["stage", "a thousand images", *(d.name for d in DATA_SETS)]
     print(f"Networks: PFLOP, and hours at {TERAFLOPS} TFLOP/s\n")
     rows = []
-    for name, flops, on_val, grows in networks(settings):
+    for name, flops, on_val, grows in networks():
         cells = [short(flops * 1000 / 1e15)]
         for data in DATA_SETS:
             total = flops * (data.val if on_val else data.train) * (data.pixels if grows else 1)
@@ -75,36 +76,43 @@ def short(value: float, digits: int = 3) -> str:
     return f"{float(f'{value:.{digits}g}'):,.10g}"
 
 
-def networks(settings: dict) -> Iterator[tuple[str, float, bool, bool]]:
+def networks() -> Iterator[tuple[str, float, bool, bool]]:
     """Stage, FLOP an image over all epochs, whether it runs on the validation split, whether it grows with pixels."""
-    s = settings
+    recipes = Recipes(read_config([], Path(__file__).parents[1]))
+
+    def of(section: str) -> Any:
+        return recipes.section("voc", "pnoc", section)
+
+    prior, hinted, pooled = of("prior.classifier"), of("saliency.c2am"), of("saliency.poolnet")
+    edges, d = of("refinement.affinity"), of("segmentation.v3plus")
     with torch.device("meta"):
-        classifier = build_classifier(s["classifier"]["backbone"], 20, output_stride=16, mode="normal", weights=None)
-        crop = forward(classifier, s["classifier"]["crop"], s["classifier"]["crop"])
-        views = sum(forward(classifier, *(round(side * scale) for side in SIZE)) for scale in s["cams"]["scales"])
-        yield "plain classifier", TRAINING * crop * s["classifier"]["epochs"], False, False
+        classifier = build_classifier(prior.backbone, 20, output_stride=16, weights=None)
+        crop = forward(classifier, prior.crop, prior.crop)
+        views = sum(forward(classifier, *(round(side * scale) for side in SIZE)) for scale in of("prior.cams").scales)
+        yield "plain classifier", TRAINING * crop * prior.epochs, False, False
         # the image, its tiles, the softly erased image, the image for the discriminator
-        yield "P-NOC", 4 * TRAINING * crop * s["classifier"]["epochs"], False, False
+        yield "P-NOC", 4 * TRAINING * crop * prior.epochs, False, False
         yield "CAMs", 2 * views, False, True
 
-        c2am = C2AM(build_backbone(s["c2am"]["backbone"]))
-        side = s["c2am"]["crop"]
-        yield "C²AM-H", TRAINING * forward(c2am, side, side) * s["c2am"]["epochs"], False, False
-        views = sum(forward(c2am, *(round(side * scale) for side in SIZE)) for scale in s["c2am_maps"]["scales"])
+        c2am = C2AM(build_backbone(hinted.backbone))
+        side = hinted.crop
+        yield "C²AM-H", TRAINING * forward(c2am, side, side) * hinted.epochs, False, False
+        views = sum(forward(c2am, *(round(side * scale) for side in SIZE)) for scale in of("saliency.maps").scales)
         yield "C²AM-H's maps", 2 * views, False, True
 
-        poolnet = forward(build_poolnet(s["poolnet"]["backbone"]), *SIZE)
-        yield "PoolNet", TRAINING * poolnet * s["poolnet"]["epochs"], False, True
+        poolnet = forward(build_poolnet(pooled.backbone), *SIZE)
+        yield "PoolNet", TRAINING * poolnet * pooled.epochs, False, True
         yield "saliency", poolnet, False, True
 
-        affinity, side = AffinityNet(build_backbone(s["affinity"]["backbone"])), s["affinity"]["crop"]
-        yield "AffinityNet", forward(affinity, side, side) * s["affinity"]["epochs"], False, False  # frozen backbone
+        affinity, side = AffinityNet(build_backbone(edges.backbone)), edges.crop
+        yield "AffinityNet", forward(affinity, side, side) * edges.epochs, False, False  # frozen backbone
         yield "edges", 2 * forward(affinity, side, side), False, True
 
-        d = s["deeplab"]
-        deeplab = DeepLabV3Plus(build_backbone(d["backbone"]), 21, d["norm"], d["width"])
-        yield "DeepLabV3+", TRAINING * forward(deeplab, d["crop"], d["crop"]) * d["epochs"], False, False
-        views = sum(forward(deeplab, *(round(side * scale) for side in SIZE)) for scale in s["prediction"]["scales"])
+        deeplab = DeepLabV3Plus(build_backbone(d.backbone), 21, d.norm, d.width)
+        yield "DeepLabV3+", TRAINING * forward(deeplab, d.crop, d.crop) * d.epochs, False, False
+        views = sum(
+            forward(deeplab, *(round(side * scale) for side in SIZE)) for scale in of("segmentation.prediction").scales
+        )
         yield "masks of val", 2 * views, True, True
 
 

@@ -6,31 +6,42 @@ use float16 autocast as published code does.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import yaml
 from torch import Tensor, nn
 
 from benchmarks.harness import Comparison, Growth, Options, compare, growth
 from wsss_core.affinity.network import AffinityNet
 from wsss_core.affinity.pairs import pair_labels, pair_offsets, path_pixels
-from wsss_core.affinity.training import AffinitySettings, AffinityStep
-from wsss_core.classifiers.network import build_classifier
-from wsss_core.classifiers.training import ClassifierSettings, ClassifierStep, Parts
+from wsss_core.affinity.training import AffinityStep
+from wsss_core.classifiers.class_choice import ClassChoice
+from wsss_core.classifiers.network import Classifier, build_classifier
+from wsss_core.classifiers.step import ClassifierStep, Training
+from wsss_core.classifiers.terms import build_terms
 from wsss_core.fitting.loop import placed
 from wsss_core.fitting.optim import parameter_groups
 from wsss_core.networks.backbones import build_backbone
-from wsss_core.recipes import METHODS
+from wsss_core.recipes.settings import (
+    AffinitySettings,
+    ClassifierSettings,
+    DeeplabV3PlusSettings,
+    DiscriminatorSettings,
+    ErasingSettings,
+    PoolnetSettings,
+    PuzzleSettings,
+)
 from wsss_core.saliency.poolnet import build_poolnet
-from wsss_core.saliency.poolnet_training import PoolnetSettings, PoolnetStep
-from wsss_core.segmentation.training import DeeplabSettings, DeeplabStep
+from wsss_core.saliency.poolnet_training import PoolnetStep
 from wsss_core.segmentation.v3plus import DeepLabV3Plus
+from wsss_core.segmentation.v3plus_training import DeeplabV3PlusStep
 
 CLASSES = 20
 STEPS = 2  # a call
-PARTS = yaml.safe_load((Path(__file__).parents[1] / "config.yaml").read_text())["settings"]
+TERMS = {
+    "cam": {},
+    "pnoc": {"puzzle": PuzzleSettings(), "erasing": ErasingSettings(), "discriminator": DiscriminatorSettings()},
+}
 
 
 def run(options: Options) -> Iterator[Comparison | Growth]:
@@ -41,7 +52,7 @@ def run(options: Options) -> Iterator[Comparison | Growth]:
     usual = f"NCHW, {'float16 autocast' if on_card else 'float32'}, losses fetched at every step"
     case = f"{backbone}, {batch} images of {side} px"
     batches = classifier_batches(batch, side)
-    for method, name in (("vanilla", "plain classifier"), ("pnoc", "P-NOC")):
+    for method, name in (("cam", "plain classifier"), ("pnoc", "P-NOC")):
         steps = plain_classifier(method, backbone, device), our_classifier(method, backbone, device)
         yield _pair(name, case, usual, *steps, batches)
     if not on_card:  # the network of the demo
@@ -121,28 +132,21 @@ def saliency_batches(height: int, width: int) -> list[dict]:
     return [{"image": i, "saliency": s} for i, s in zip(images, saliency, strict=True)]
 
 
-def networks(method: str, backbone: str) -> tuple[nn.Module, nn.Module | None]:
+def networks(method: str, backbone: str) -> tuple[Classifier, Classifier | None]:
     """A classifier and its ordinary one, the same at every call."""
     torch.manual_seed(0)
-    model = build_classifier(backbone, CLASSES, output_stride=16, mode="normal", weights=None)
-    other = build_classifier(backbone, CLASSES, output_stride=16, mode="fix", weights=None)
+    model = build_classifier(backbone, CLASSES, output_stride=16, weights=None)
+    other = build_classifier(backbone, CLASSES, output_stride=16, batch_norm="fixed", weights=None)
     return model, other if method == "pnoc" else None
 
 
 def our_classifier(method: str, backbone: str, device: torch.device, compiled: bool = False) -> ClassifierStep:
-    """The step of ``classifiers.training``."""
+    """The step of ``classifiers.step``."""
     model, other = networks(method, backbone)
-    settings = ClassifierSettings(
-        backbone=backbone, output_stride=16, mode="normal", frozen="none", resize=(0, 0), crop=0, augmentation="none",
-        mixing="none", mixing_probability=0.0, batch_size=0, accumulation=1, epochs=1, learning_rate=1e-4,
-        weight_decay=1e-4, label_smoothing=0.1, average=None, precision="float16", compile=compiled,
-    )  # fmt: skip
-    parts = Parts.from_config({name: PARTS[name] for name in METHODS[method]})
-    return ClassifierStep(
-        model=placed(model, device, compiled=compiled),
-        ordinary=other and placed(other, device, compiled=compiled),
-        settings=settings, parts=parts, steps=1000, epoch_length=1000, seed=0, device=device,
-    )  # fmt: skip
+    settings = ClassifierSettings(learning_rate=1e-4, precision="float16", compile=compiled)
+    placed(model, device, compiled=compiled)
+    training = Training(model, settings, steps=1000, epoch_length=1000, seed=0, device=device, ordinary=other)
+    return ClassifierStep(training, build_terms(TERMS[method], training))
 
 
 def plain_classifier(method: str, backbone: str, device: torch.device) -> Callable:
@@ -152,13 +156,13 @@ def plain_classifier(method: str, backbone: str, device: torch.device) -> Callab
     optimizers, scaler = [plain_sgd(model, 1e-4)], torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
     if other is not None:
         optimizers.append(plain_sgd(other.to(device), 1e-4))
-    choices = our_classifier(method, backbone, torch.device("cpu")).choice
+    choices = ClassChoice("random", CLASSES, 0, torch.device("cpu"))
 
     def step(batch: dict, number: int) -> dict[str, Tensor]:
         images, labels = batch["image"].to(device), batch["labels"].to(device)
         targets = 0.9 * labels + 0.05
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            maps = model(images)
+            maps = model.maps(images)
             first = loss = F.binary_cross_entropy_with_logits(maps.mean((2, 3)), targets)
             if other is not None:
                 chosen = choices(batch["labels"], number).to(device)
@@ -168,7 +172,7 @@ def plain_classifier(method: str, backbone: str, device: torch.device) -> Callab
         _update(optimizers[0], scaler)
         if other is not None:
             with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-                told = F.binary_cross_entropy_with_logits(other(hard).mean((2, 3)), targets)
+                told = F.binary_cross_entropy_with_logits(other.maps(hard).mean((2, 3)), targets)
             scaler.scale(progress * told).backward()
             _update(optimizers[1], scaler)
             told.item()
@@ -183,7 +187,7 @@ def _pnoc_loss(model, other, images, labels, targets, maps, loss, chosen, progre
     half_h, half_w = images.shape[2] // 2, images.shape[3] // 2
     rows = (slice(0, half_h), slice(half_h, None)), (slice(0, half_w), slice(half_w, None))
     tiles = torch.cat([images[:, :, y, x] for y in rows[0] for x in rows[1]])
-    a, b, c, d = model(tiles).chunk(4)
+    a, b, c, d = model.maps(tiles).chunk(4)
     merged = torch.cat([torch.cat([a, b], 3), torch.cat([c, d], 3)], 2)
     loss = loss + F.binary_cross_entropy_with_logits(merged.mean((2, 3)), targets)
     weight = 4 * min(progress / 0.5, 1)
@@ -194,7 +198,7 @@ def _pnoc_loss(model, other, images, labels, targets, maps, loss, chosen, progre
     left = labels.clone()
     left[torch.arange(len(left)), chosen] = 0
     other.eval()
-    rest = F.binary_cross_entropy_with_logits(other(soft).mean((2, 3)), 0.9 * left + 0.05)
+    rest = F.binary_cross_entropy_with_logits(other.maps(soft).mean((2, 3)), 0.9 * left + 0.05)
     mask = mask.detach()
     hard = images * (mask / (mask.amax((1, 2, 3), keepdim=True) + 1e-5) <= 0.2)
     other.train()
@@ -219,11 +223,9 @@ def _update(optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> N
 
 def deeplab(backbone: str, device: torch.device) -> tuple[Callable, Callable]:
     """A plain step and ours."""
-    settings = DeeplabSettings(
-        backbone=backbone, output_stride=16, norm="group", width=256, resize=(0, 0), crop=0, augmentation="none",
-        batch_size=0, accumulation=1, epochs=1, learning_rate=1e-4, weight_decay=1e-4, momentum=0.9, nesterov=False,
-        label_smoothing=0.1, precision="float16", compile=False,
-    )  # fmt: skip
+    settings = DeeplabV3PlusSettings(
+        accumulation=1, learning_rate=1e-4, weight_decay=1e-4, momentum=0.9, label_smoothing=0.1, precision="float16"
+    )
     models = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -243,15 +245,12 @@ def deeplab(backbone: str, device: torch.device) -> tuple[Callable, Callable]:
         loss.item()
         return {"loss": loss.detach()}
 
-    return step, DeeplabStep(ours, settings, 1000, device)
+    return step, DeeplabV3PlusStep(ours, settings, 1000, device)
 
 
 def affinity(backbone: str, device: torch.device) -> tuple[Callable, Callable]:
     """The step with paths gathered by index, and ours."""
-    settings = AffinitySettings(
-        backbone=backbone, resize=(0, 0), crop=0, radius=10, batch_size=0, epochs=1, learning_rate=0.1,
-        weight_decay=1e-4,
-    )  # fmt: skip
+    settings = AffinitySettings(radius=10, learning_rate=0.1, weight_decay=1e-4)
     models = []
     for _ in range(2):
         torch.manual_seed(0)
@@ -292,10 +291,7 @@ def affinity(backbone: str, device: torch.device) -> tuple[Callable, Callable]:
 def poolnet(backbone: str, device: torch.device) -> tuple[Callable, Callable]:
     """A plain step and ours, one image each and an update at the end."""
     width = 1.0 if backbone == "resnet50_caffe" else 0.125
-    settings = PoolnetSettings(
-        backbone=backbone, width=width, epochs=1, images_an_update=STEPS, learning_rate=1e-5, weight_decay=0.0,
-        smallest_side=0,
-    )  # fmt: skip
+    settings = PoolnetSettings(accumulation=STEPS, learning_rate=1e-5, weight_decay=0.0)
     models = []
     for _ in range(2):
         torch.manual_seed(0)

@@ -122,61 +122,36 @@ def through_pickles() -> Callable:
 @pytest.fixture
 def classifier_settings() -> Callable:
     """A function that makes settings of a classifier on the tiny data set; changes are given by name."""
-    from wsss_core.classifiers.training import ClassifierSettings
+    from wsss_core.recipes.settings import ClassifierSettings, made
 
     def make(**changes) -> ClassifierSettings:
         values = {
             "backbone": TINY_BACKBONE,
             "output_stride": 16,
-            "mode": "normal",
-            "frozen": "none",
             "resize": (32, 56),
             "crop": 32,
             "augmentation": "none",
-            "mixing": "none",
-            "mixing_probability": 0.5,
             "batch_size": 4,
-            "accumulation": 1,
             "epochs": 2,
             "learning_rate": 0.01,
-            "weight_decay": 1e-4,
-            "label_smoothing": 0.1,
-            "average": None,
             "precision": "float32",
-            "compile": False,
         }
-        return ClassifierSettings(**values | changes)
+        return made(ClassifierSettings, values | changes)
 
     return make
 
 
 @pytest.fixture
-def parts_of() -> Callable:
-    """A function that makes the parts of a method's loss, as in the published runs; changes are given by section."""
-    from wsss_core.classifiers.training import Parts
-    from wsss_core.recipes import METHODS
+def terms_of() -> Callable:
+    """A function that makes the settings of a method's terms, their defaults but for changes by section."""
+    from wsss_core.classifiers.terms import TERMS, read_terms
+    from wsss_core.recipes.methods import METHODS, SECTIONS
+    from wsss_core.recipes.settings import plain
 
-    def make(method: str, **changes: dict) -> Parts:
-        values = {
-            "puzzle": {"pieces": 4, "weight": {"start": 0.0, "end": 4.0, "fraction": 0.5}},
-            "erasing": {
-                "weight": {"start": 0.3, "end": 1.0, "fraction": 1.0},
-                "by_epoch": False,
-                "class_choice": "random",
-                "per_image_maximum": False,
-                "relu_first": True,
-                "masking_depth": 0,
-            },
-            "discriminator": {
-                "weight": {"start": 0.0, "end": 1.0, "fraction": 1.0},
-                "every": 1,
-                "rate": 1.0,
-                "input": "hard",
-                "hard_threshold": 0.2,
-                "leak": True,
-            },
-        }
-        assert set(changes) <= set(METHODS[method])
-        return Parts.from_config({name: values[name] | changes.get(name, {}) for name in METHODS[method]})
+    def make(method: str, **changes: dict) -> dict:
+        names = [name for name in METHODS["prior"][method].sections if name in TERMS]
+        assert set(changes) <= set(names)
+        defaults = {name: plain(SECTIONS["prior"][name]()) for name in names}
+        return read_terms({name: values | changes.get(name, {}) for name, values in defaults.items()})
 
     return make

@@ -19,7 +19,7 @@ from wsss_core.reports.analysis import (
     terciles,
 )
 
-TABLES = Path(__file__).parents[2] / "workflow/tables"
+PAPER = Path(__file__).parents[2] / "workflow/papers/pnoc"
 SCORES = ("CAM", "OC-CSE", "Puzzle", "P-OC+LS", "P-NOC+LS")
 # Images of VOC 2012 train with each class, counted from its annotations.
 TOTALS = [88, 65, 105, 78, 87, 78, 128, 131, 148, 64, 82, 121, 68, 81, 442, 82, 63, 93, 83, 84]
@@ -28,7 +28,7 @@ TOTALS = [88, 65, 105, 78, 87, 78, 128, 131, 148, 64, 82, 121, 68, 81, 442, 82, 
 @pytest.fixture(scope="module")
 def table3():
     """Columns of Table 3, {class: printed value}, and all of its printed rows."""
-    table = yaml.safe_load((TABLES / "pnoc_table3.yaml").read_text())
+    table = yaml.safe_load((PAPER / "table3.yaml").read_text())
     paper = table["paper"]["voc"]
     names = [*PROPERTIES, *(column["name"] for column in table["columns"])]
     classes = (BACKGROUND, *VOC_CLASSES)
@@ -77,7 +77,7 @@ def test_the_papers_correlations_follow_from_its_classes(column, table3, propert
 
 
 def test_table_1_repeats_numbers_of_table_3(table3):
-    paper = yaml.safe_load((TABLES / "pnoc_table1.yaml").read_text())["paper"]["voc"]
+    paper = yaml.safe_load((PAPER / "table1.yaml").read_text())["paper"]["voc"]
     columns = [*PROPERTIES, *SCORES[:3]]
     assert paper == {row: [table3[1][row][column] for column in columns] for row in paper}
     assert {"overall", "background", "semantic room", "correlation L"} <= set(paper)

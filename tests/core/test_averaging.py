@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from wsss_core.fitting.averaging import Average, AverageSettings
+from wsss_core.fitting.averaging import Average
+from wsss_core.recipes.settings import AverageSettings
 
 
 def network() -> nn.Module:

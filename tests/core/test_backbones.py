@@ -9,7 +9,6 @@ from torch import nn
 
 from wsss_core.classifiers.network import Classifier
 from wsss_core.fitting.optim import parameter_groups
-from wsss_core.networks import names
 from wsss_core.networks.backbones import (
     BACKBONES,
     build_backbone,
@@ -19,6 +18,7 @@ from wsss_core.networks.backbones import (
     masked,
     read_state,
 )
+from wsss_core.recipes.depths import depths
 
 
 @cache
@@ -347,8 +347,8 @@ def test_an_unknown_part_is_refused():
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnest101", "resnet38d", "vgg16", "mobilenetv2_100"])
-def test_the_names_know_how_many_groups_there_are(name):
-    assert names.depths(name) == len(without_memory(name).groups)
+def test_the_recipes_know_how_many_groups_a_backbone_has(name):
+    assert depths(name) == len(without_memory(name).groups)
 
 
 GROUPS = {

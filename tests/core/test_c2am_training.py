@@ -1,6 +1,5 @@
 """C²AM with and without hints: its samples, its groups of parameters, and which way its split points."""
 
-import dataclasses
 import logging
 
 import numpy as np
@@ -14,15 +13,16 @@ from wsss_core.data import Manifest, Row
 from wsss_core.data.transforms import MEAN, STD
 from wsss_core.fitting.precision import Precision
 from wsss_core.networks.backbones import build_backbone
+from wsss_core.recipes.settings import C2amSettings, HintSettings
 from wsss_core.saliency.c2am import C2AM
 from wsss_core.saliency.c2am_training import (
-    C2amSettings,
     C2amStep,
     SquashedCrops,
     SquashedImages,
     border_means,
     find_direction,
     load_c2am,
+    squashed_side,
     train_c2am,
 )
 
@@ -33,9 +33,9 @@ CONTRASTIVE = ["positive_foreground", "positive_background", "negative"]
 
 def settings_of(**changes) -> C2amSettings:
     values = {
-        "hints": "none", "backbone": TINY, "squash": 1.15, "crop": 32, "batch_size": 4, "accumulation": 1, "epochs": 1,
+        "backbone": TINY, "squash": 1.15, "crop": 32, "batch_size": 4, "accumulation": 1, "epochs": 1,
         "learning_rate": 0.01, "head_rate": 10, "weight_decay": 1e-4, "train_batch_norm": True, "alpha": 0.25,
-        "hint_weight": 1.0, "hint_threshold": 0.4, "label_smoothing": 0.1, "precision": "float32", "compile": False,
+        "precision": "float32",
     }  # fmt: skip
     return C2amSettings(**values | changes)
 
@@ -53,7 +53,7 @@ def gradient(tmp_path) -> Manifest:
 
 @pytest.mark.parametrize(("squash", "side"), [(1.15, 515), (1.143, 512), (1.0, 448)])
 def test_the_published_squares_are_reached_from_a_crop_of_448(squash, side):
-    assert settings_of(squash=squash, crop=448).side == side
+    assert squashed_side(settings_of(squash=squash, crop=448)) == side
 
 
 def red(image: torch.Tensor) -> np.ndarray:
@@ -102,7 +102,7 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
 
 def rates(model: C2AM, **changes) -> dict[str, float]:
     """Learning rate of each parameter that the optimiser has, by name."""
-    step = C2amStep(model, settings_of(**changes), 4, CPU)
+    step = C2amStep(model, settings_of(**changes), None, 4, CPU)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: group["initial_lr"] for group in step.optimizer.sgd.param_groups for p in group["params"]}
 
@@ -125,7 +125,7 @@ def test_the_originals_groups_hold_convolutions_at_one_rate_and_no_batchnorm():
 
 def test_an_untrained_batchnorm_keeps_its_weights_but_not_its_statistics():
     model = network()
-    step = C2amStep(model, settings_of(head_rate=1, train_batch_norm=False), 4, CPU)
+    step = C2amStep(model, settings_of(head_rate=1, train_batch_norm=False), None, 4, CPU)
     before = [(bn.weight.clone(), bn.bias.clone(), bn.running_mean.clone()) for bn in batch_norms(model)]
     kernel = model.disentangler[0].weight.detach().clone()
     step({"image": torch.randn(4, 3, 32, 32)}, 0)
@@ -192,9 +192,9 @@ def common(tiny, tmp_path) -> dict:
 
 
 def test_c2am_trains_without_hints_and_its_checkpoint_knows_the_direction(tiny, common):
-    train_c2am(**common, hints=None, settings=settings_of())
+    train_c2am(**common, hints=None, settings=settings_of(), hint_settings=None)
     recipe, _ = read_model(common["output"], "c2am")
-    assert (recipe["backbone"], recipe["hints"]) == (TINY, "none")
+    assert (recipe["backbone"], recipe["hints"]) == (TINY, False)
     model = load_c2am(common["output"]).eval()
     assert model.direction == recipe["direction"]
     images = torch.stack([SquashedImages(tiny.manifest, 32)[index] for index in range(8)])
@@ -209,42 +209,32 @@ def test_hints_keep_the_direction_whatever_the_border_says(common, tiny, random_
     monkeypatch.setattr("wsss_core.saliency.c2am_training.find_direction", lambda *args: -1)
     drawn = random_maps(tiny.manifest, classwise=False)
     hints = write_store(common["output"].parent / "hints.zarr", tiny.manifest, drawn, classwise=False)
-    train_c2am(**common, hints=hints, settings=settings_of(hints="cams"))
-    assert read_model(common["output"], "c2am")[0] == {"backbone": TINY, "hints": "cams", "direction": 1}
-    train_c2am(**common, hints=None, settings=settings_of())
+    train_c2am(**common, hints=hints, settings=settings_of(), hint_settings=HintSettings())
+    assert read_model(common["output"], "c2am")[0] == {"backbone": TINY, "hints": True, "direction": 1}
+    train_c2am(**common, hints=None, settings=settings_of(), hint_settings=None)
     assert read_model(common["output"], "c2am")[0]["direction"] == -1
 
 
-def test_hints_that_do_not_fit_the_settings_are_refused(common):
-    with pytest.raises(ValueError, match=r"c2am\.hints is cams, but hints were not given"):
-        train_c2am(**common, hints=None, settings=settings_of(hints="cams"))
-    with pytest.raises(ValueError, match=r"c2am\.hints is none, but hints were given"):
-        train_c2am(**common, hints=object(), settings=settings_of())
+@pytest.mark.parametrize(("hints", "hint_settings"), [(None, HintSettings()), (object(), None)])
+def test_hints_that_do_not_fit_the_settings_are_refused(common, hints, hint_settings):
+    with pytest.raises(ValueError, match="takes hints and their settings, C²AM neither"):
+        train_c2am(**common, hints=hints, settings=settings_of(), hint_settings=hint_settings)
 
 
 @pytest.mark.parametrize("direction", [1, -1])
 def test_a_checkpoint_gives_back_its_direction(tmp_path, direction):
     model = network()
-    save_model(tmp_path / "m.pt", model, "c2am", {"backbone": TINY, "hints": "none", "direction": direction})
+    save_model(tmp_path / "m.pt", model, "c2am", {"backbone": TINY, "hints": False, "direction": direction})
     loaded = load_c2am(tmp_path / "m.pt")
     assert loaded.direction == direction
     assert loaded.state_dict().keys() == model.state_dict().keys()
 
 
-def test_a_checkpoint_without_a_direction_counts_as_forward_only_if_it_had_hints(tmp_path):
-    save_model(tmp_path / "old.pt", network(), "c2am", {"backbone": TINY})  # as before there was a choice
-    assert load_c2am(tmp_path / "old.pt").direction == 1
-    save_model(tmp_path / "lost.pt", network(), "c2am", {"backbone": TINY, "hints": "none"})
-    with pytest.raises(ValueError, match=r"lost\.pt does not tell which side .* run its rule again"):
-        load_c2am(tmp_path / "lost.pt")
-
-
-def test_settings_without_hints_differ_from_those_with_them_in_their_losses(common):
-    model = network()
+def test_settings_without_hints_differ_from_those_with_them_in_their_losses():
     images = torch.randn(4, 3, 32, 32)
-    plain = C2amStep(model, settings_of(hint_weight=9.0), 4, CPU)
+    plain = C2amStep(network(), settings_of(), None, 4, CPU)
     losses = plain({"image": images}, 0)
-    hinted = C2amStep(network(), dataclasses.replace(settings_of(), hints="cams"), 4, CPU)
+    hinted = C2amStep(network(), settings_of(), HintSettings(weight=9.0), 4, CPU)
     with_hint = hinted({"image": images, "hint": torch.ones(4, 1, 32, 32)}, 0)
     assert list(losses) == CONTRASTIVE
     assert list(with_hint) == [*CONTRASTIVE, "hint"]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from wsss_core.classifiers.cams import CamSettings, dump_cams
+from wsss_core.classifiers.cams import dump_cams
 from wsss_core.data import DataError, Manifest, Row
 from wsss_core.maps import inference
 from wsss_core.maps.inference import (
@@ -26,6 +26,7 @@ from wsss_core.maps.inference import (
 )
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import CamSettings
 
 CPU = torch.device("cpu")
 SETTINGS = CamSettings(scales=(0.5, 1.0, 1.5), stride=4, dtype="float16", precision="float32")
@@ -37,14 +38,15 @@ class FakeModel(nn.Module):
     def __init__(self):
         super().__init__()
         torch.manual_seed(2)
-        self.backbone = nn.Identity()
-        self.backbone.root_cam = False
         self.net = nn.Sequential(
             nn.Conv2d(3, 3, kernel_size=5, stride=16, padding=2), nn.BatchNorm2d(3), nn.Dropout(0.5)
         )
 
     def forward(self, x):
         return self.net(x)
+
+    def cams(self, x):
+        return self(x).relu()
 
 
 def dump(manifest, path, settings=SETTINGS, model=None, workers=0, device=CPU):

@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from wsss_core.base.checkpoints import read_model
+from wsss_core.classifiers.losses import label_loss, smooth
 from wsss_core.classifiers.network import Classifier, load_classifier, logits
-from wsss_core.classifiers.training import ClassifierStep, Parts, label_batches, label_loss, smooth, train_classifier
+from wsss_core.classifiers.step import ClassifierStep, Training
+from wsss_core.classifiers.terms import build_terms
+from wsss_core.classifiers.training import label_batches, train_classifier
 from wsss_core.networks.backbones import build_backbone
 
 CPU = torch.device("cpu")
@@ -19,7 +22,7 @@ CPU = torch.device("cpu")
 def train(tiny, tmp_path, classifier_settings):
     """A function that trains a plain classifier on the tiny data set and gives its checkpoint's path."""
 
-    def run(name="classifier", *, classes=3, weights=None, ordinary=None, parts=None, **changes):
+    def run(name="classifier", *, classes=3, weights=None, ordinary=None, terms=None, **changes):
         output = tmp_path / f"{name}.pt"
         torch.manual_seed(1)
         train_classifier(
@@ -28,7 +31,7 @@ def train(tiny, tmp_path, classifier_settings):
             weights=weights,
             ordinary=ordinary,
             settings=classifier_settings(**changes),
-            parts=parts or Parts(),
+            terms=terms or {},
             output=output,
             epochs=tmp_path / f"{name}.epochs",
             seed=1,
@@ -40,9 +43,8 @@ def train(tiny, tmp_path, classifier_settings):
 
 
 def plain_step(model, settings, steps):
-    return ClassifierStep(
-        model=model, settings=settings, parts=Parts(), steps=steps, epoch_length=steps, seed=0, device=CPU
-    )
+    training = Training(model=model, settings=settings, steps=steps, epoch_length=steps, seed=0, device=CPU)
+    return ClassifierStep(training, build_terms({}, training))
 
 
 # --- the loss ------------------------------------------------------------------------------------------------------
@@ -73,13 +75,13 @@ def test_gradients_are_summed_over_an_accumulation_not_averaged(classifier_setti
     """Without BatchNorm in training mode, two half batches at half the rate make the step of the whole one."""
     torch.manual_seed(0)
     images, labels = torch.randn(4, 3, 32, 32), torch.tensor([[1.0, 0], [0, 1], [1, 1], [1, 0]])
-    models = [Classifier(build_backbone("test_resnet"), 2, mode="fix") for _ in range(2)]
+    models = [Classifier(build_backbone("test_resnet"), 2, batch_norm="fixed") for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     whole = plain_step(models[0], classifier_settings(learning_rate=0.02), 4)
     halves = plain_step(models[1], classifier_settings(learning_rate=0.01, accumulation=2), 8)
     whole({"image": images, "labels": labels}, 0)
     for step, part in enumerate((slice(0, 2), slice(2, 4))):
-        assert halves.optimizer.decay.last_epoch == 0
+        assert halves.learner.optimizer.decay.last_epoch == 0
         halves({"image": images[part], "labels": labels[part]}, step)
     # weight decay is inside: the sum of two gradients at half the rate decays half as much
     torch.testing.assert_close(models[1].head.weight, models[0].head.weight, rtol=1e-4, atol=1e-5)
@@ -87,9 +89,9 @@ def test_gradients_are_summed_over_an_accumulation_not_averaged(classifier_setti
 
 def test_the_step_reports_the_loss_of_the_smoothed_labels(classifier_settings):
     torch.manual_seed(0)
-    model = Classifier(build_backbone("test_resnet"), 2, mode="fix")
+    model = Classifier(build_backbone("test_resnet"), 2, batch_norm="fixed")
     images, labels = torch.randn(2, 3, 32, 32), torch.tensor([[1.0, 0], [0, 1]])
-    expected = label_loss(logits(model(images)), 0.9 * labels + 0.05)
+    expected = label_loss(logits(model.maps(images)), 0.9 * labels + 0.05)
     losses = plain_step(model, classifier_settings(), 2)({"image": images, "labels": labels}, 0)
     assert losses.keys() == {"class"}
     torch.testing.assert_close(losses["class"], expected.detach())
@@ -99,19 +101,19 @@ def test_the_step_reports_the_loss_of_the_smoothed_labels(classifier_settings):
 def test_labels_of_mixed_images_are_learnt_as_they_are(classifier_settings):
     """A share of 0.7 is a target of 0.7, not of 1."""
     torch.manual_seed(0)
-    model = Classifier(build_backbone("test_resnet"), 2, mode="fix")
+    model = Classifier(build_backbone("test_resnet"), 2, batch_norm="fixed")
     images, labels = torch.randn(2, 3, 32, 32), torch.tensor([[0.7, 0.3], [0.0, 1.0]])
-    z = logits(model(images)).detach()
+    z = logits(model.maps(images)).detach()
     expected = -(labels * torch.sigmoid(z).log() + (1 - labels) * torch.sigmoid(-z).log()).mean()
     losses = plain_step(model, classifier_settings(label_smoothing=0.0), 2)({"image": images, "labels": labels}, 0)
     torch.testing.assert_close(losses["class"], expected)
 
 
-@pytest.mark.parametrize("mixing", ["none", "mixup"])
+@pytest.mark.parametrize("mixing", [None, {"kind": "mixup", "probability": 1.0}], ids=["none", "mixup"])
 def test_batches_are_mixed_where_the_settings_say_so(tiny, classifier_settings, mixing):
-    settings = classifier_settings(mixing=mixing, mixing_probability=1.0)
+    settings = classifier_settings(mixing=mixing)
     labels = torch.cat([b["labels"] for b in label_batches(tiny.manifest, 3, settings, 0, 0).epoch(0)])
-    assert ((labels > 0) & (labels < 1)).any() == (mixing == "mixup")
+    assert ((labels > 0) & (labels < 1)).any() == (mixing is not None)
 
 
 # --- the whole training --------------------------------------------------------------------------------------------
@@ -119,7 +121,7 @@ def test_batches_are_mixed_where_the_settings_say_so(tiny, classifier_settings, 
 
 def test_a_training_leaves_checkpoints_and_a_history_and_nothing_to_resume_from(train, tmp_path):
     output = train()
-    assert load_classifier(output, mode="fix").head.weight.shape == (3, 96, 1, 1)
+    assert load_classifier(output, batch_norm="fixed").head.weight.shape == (3, 96, 1, 1)
     history = pd.read_csv(tmp_path / "classifier.history.csv")
     assert history["epoch"].tolist() == [1, 2]
     assert list(history.columns) == ["epoch", "class", "lr", "seconds", "gpu_memory_mb"]
@@ -145,7 +147,7 @@ def test_a_checkpoint_of_an_epoch_is_the_network_as_it_was_after_it(train, tmp_p
     step = ClassifierStep.__call__
 
     def first_epoch_only(self, batch, number):
-        return step(self, batch, number) if number < self.epoch_length else {"class": torch.tensor(0.0)}
+        return step(self, batch, number) if number < self.training.epoch_length else {"class": torch.tensor(0.0)}
 
     monkeypatch.setattr(ClassifierStep, "__call__", first_epoch_only)
     last = read_model(train(epochs=3), "classifier")[1]
@@ -179,16 +181,16 @@ def test_a_trained_classifier_serves_as_weights_with_its_head_if_that_fits(train
     assert c["head.weight"].shape == (4, 96, 1, 1)
 
 
-@pytest.mark.parametrize("method", ["vanilla", pytest.param("pnoc", marks=pytest.mark.e2e)])  # ten seconds for P-NOC
+@pytest.mark.parametrize("method", ["cam", pytest.param("pnoc", marks=pytest.mark.e2e)])  # ten seconds for P-NOC
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # by the capture itself
-def test_a_compiled_training_is_the_plain_one_up_to_rounding(train, parts_of, monkeypatch, method):
+def test_a_compiled_training_is_the_plain_one_up_to_rounding(train, terms_of, monkeypatch, method):
     """All passes, captured as graphs; the code that a compiler makes of them is left to the compiler."""
     capture = partialmethod(torch.nn.Module.compile, backend="aot_eager")
     monkeypatch.setattr(torch.nn.Module, "compile", capture)
-    parts = parts_of(method, **({"discriminator": {"leak": False}} if method == "pnoc" else {}))
+    terms = terms_of(method, **({"discriminator": {"leak": False}} if method == "pnoc" else {}))
     ordinary = train("oc", epochs=1)
     plain, compiled = (
-        read_model(train(f"{on}", epochs=1, ordinary=ordinary, parts=parts, compile=on), "classifier")[1]
+        read_model(train(f"{on}", epochs=1, ordinary=ordinary, terms=terms, compile=on), "classifier")[1]
         for on in (False, True)
     )
     assert plain.keys() == compiled.keys()
@@ -196,11 +198,11 @@ def test_a_compiled_training_is_the_plain_one_up_to_rounding(train, parts_of, mo
         torch.testing.assert_close(compiled[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_erasing_needs_an_ordinary_classifier(train, parts_of):
+def test_erasing_needs_an_ordinary_classifier(train, terms_of):
     with pytest.raises(ValueError, match="give the ordinary classifier's checkpoint"):
-        train(parts=parts_of("occse"))
+        train(terms=terms_of("occse"))
 
 
-def test_masks_deeper_than_the_ordinary_classifier_are_refused(train, parts_of):
+def test_masks_deeper_than_the_ordinary_classifier_are_refused(train, terms_of):
     with pytest.raises(ValueError, match="masking depth 6: this backbone has 5 groups"):
-        train("occse", ordinary=train("oc", epochs=1), parts=parts_of("occse", erasing={"masking_depth": 6}))
+        train("occse", ordinary=train("oc", epochs=1), terms=terms_of("occse", erasing={"masking_depth": 6}))

@@ -11,12 +11,13 @@ from torch import nn
 
 from wsss_core.base.checkpoints import save_model
 from wsss_core.classifiers import epochs as monitoring
-from wsss_core.classifiers.epochs import Corners, MonitoringSettings, evaluate_epochs, label_scores
+from wsss_core.classifiers.epochs import Corners, evaluate_epochs, label_scores
 from wsss_core.classifiers.network import Classifier, load_classifier
 from wsss_core.data import Manifest, Row, make_classes, write_mask
 from wsss_core.data.pictures import read_image
 from wsss_core.data.transforms import normalize
 from wsss_core.networks.backbones import build_backbone
+from wsss_core.recipes.settings import MonitoringSettings
 
 CPU = torch.device("cpu")
 
@@ -103,7 +104,7 @@ MASKS = np.array([[[1, 1], [0, 255]], [[0, 1], [2, 1]]], np.uint8)  # at the mid
 class Given(nn.Module):
     """Gives the first maps for a black picture and the second ones for a white one."""
 
-    def forward(self, pixels):
+    def maps(self, pixels):
         return MAPS[(pixels[:, 0, 0, 0] > 0).long()]
 
 
@@ -133,10 +134,10 @@ def test_maps_are_scored_on_their_own_grid_at_every_threshold(black_and_white, m
     monkeypatch.setattr(monitoring, "read_model", lambda path, kind: ({"epoch": 7}, {}))
 
     def scores(*thresholds):
-        settings = MonitoringSettings(crop=8, thresholds=thresholds)
+        settings = MonitoringSettings(thresholds)
         return evaluate_epochs(
-            checkpoints={"last": "x"}, manifest=manifest, classes=classes, settings=settings, device=CPU,
-            batch_size=batch_size,
+            checkpoints={"last": "x"}, manifest=manifest, classes=classes, settings=settings, crop=8,
+            device=CPU, batch_size=batch_size,
         )["last"]  # fmt: skip
 
     # intersections and unions of background, circle, square
@@ -173,7 +174,8 @@ def test_scores_of_real_checkpoints_agree_with_an_image_at_a_time(tiny, tmp_path
         checkpoints={"first": tmp_path / "1.pt", "last": tmp_path / "4.pt"},
         manifest=tiny.manifest,
         classes=tiny.classes,
-        settings=MonitoringSettings(crop=40, thresholds=thresholds),
+        settings=MonitoringSettings(thresholds),
+        crop=40,
         device=CPU,
         batch_size=3,
     )
@@ -198,7 +200,7 @@ def score_by_hand(tiny, checkpoint, threshold, side=40) -> float:
         canvas[: pixels.shape[0], : pixels.shape[1]] = pixels
         mask[: pixels.shape[0], : pixels.shape[1]] = tiny.mask(row)[:side, :side]
         with torch.no_grad():
-            maps = model(torch.from_numpy(canvas.transpose(2, 0, 1).copy())[None])[0].relu().numpy()
+            maps = model.maps(torch.from_numpy(canvas.transpose(2, 0, 1).copy())[None])[0].relu().numpy()
         planes = np.full((4, *maps.shape[1:]), -1.0, np.float32)
         planes[0] = threshold
         for label in row.labels:

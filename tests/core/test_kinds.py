@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from wsss_core.data import DEMO_CLASSES, VOC_CLASSES, DataError, make_demo, read_mask
-from wsss_core.data.kinds import declared_classes, declared_manifest, declared_masks
+from wsss_core.data.kinds import KINDS, declared_classes, declared_manifest, declared_masks
 from wsss_core.data.kinds.coco import COCO_CLASSES
+from wsss_core.recipes import kinds as planned
 
 
 @pytest.fixture
@@ -26,6 +27,10 @@ def folders(tiny) -> dict:
         "labels": "masks",
         "lists": {"some": str(listed)},
     }
+
+
+def test_what_can_be_planned_can_be_read():
+    assert KINDS.keys() == planned.KINDS.keys()
 
 
 def test_known_data_sets_bring_their_classes():

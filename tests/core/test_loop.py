@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from wsss_core.classifiers import training as classifier
-from wsss_core.classifiers.training import Parts, train_classifier
+from wsss_core.classifiers.training import train_classifier
 from wsss_core.data import Manifest
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import finish, fit
@@ -207,17 +207,17 @@ class TinyTraining:
     So gradients wait for their update where an epoch ends.
     """
 
-    def __init__(self, tiny, folder: Path, settings, parts: Parts):
-        self.folder, self.settings, self.parts = folder, settings, parts
+    def __init__(self, tiny, folder: Path, settings, terms: dict):
+        self.folder, self.settings, self.terms = folder, settings, terms
         self.common = {"manifest": Manifest.of(tiny.manifest.rows[:6]), "classes": 3, "seed": 3, "device": CPU}
         self.ordinary = folder / "oc.pt"
-        self("oc", parts=Parts(), ordinary=None, weights=None)
+        self("oc", terms={}, ordinary=None, weights=None)
 
     def __call__(self, name: str = "killed", **changes) -> list[dict[str, torch.Tensor]]:
         """States of the network at the end, after the first epoch and in the middle."""
         torch.manual_seed(1)
         output, epochs = self.folder / f"{name}.pt", self.folder / f"{name}.epochs"
-        own = {"parts": self.parts, "ordinary": self.ordinary, "weights": self.ordinary} | changes
+        own = {"terms": self.terms, "ordinary": self.ordinary, "weights": self.ordinary} | changes
         train_classifier(settings=self.settings, output=output, epochs=epochs, **self.common, **own)
         files = (output, epochs / "first.pt", epochs / "middle.pt")
         return [torch.load(file, weights_only=True)["state"] for file in files]
@@ -230,10 +230,10 @@ WHOLE = ["killed.epochs", "killed.history.csv", "killed.pt", "killed.tensorboard
 
 
 @pytest.fixture
-def make_training(tiny, tmp_path, classifier_settings, parts_of):
+def make_training(tiny, tmp_path, classifier_settings, terms_of):
     def make(method: str, class_choice: str = "random", **changes) -> TinyTraining:
         settings = classifier_settings(batch_size=2, accumulation=2, epochs=3, augmentation="randaug", **changes)
-        return TinyTraining(tiny, tmp_path, settings, parts_of(method, erasing={"class_choice": class_choice}))
+        return TinyTraining(tiny, tmp_path, settings, terms_of(method, erasing={"class_choice": class_choice}))
 
     return make
 
@@ -246,7 +246,7 @@ AVERAGE = {"decay": 0.9, "every": 1, "warmup_epochs": 1}
     [
         ("pnoc", {"class_choice": "focal", "average": AVERAGE}, 1),
         ("pnoc", {"class_choice": "focal", "average": AVERAGE}, 2),
-        ("occse", {"class_choice": "balanced", "mixing": "cutmix"}, 1),
+        ("occse", {"class_choice": "balanced", "mixing": {"kind": "cutmix"}}, 1),
     ],
     ids=["P-NOC, before the middle", "P-NOC, after the middle", "OC-CSE"],
 )
@@ -300,7 +300,7 @@ def test_a_training_killed_while_it_puts_its_files_in_place_ends_in_the_same(mak
 def test_a_seed_decides_a_training_and_workers_do_not(tiny, tmp_path, classifier_settings):
     def train(name: str, seed: int, workers: int):
         torch.manual_seed(seed)
-        train_classifier(manifest=tiny.manifest, classes=3, weights=None, ordinary=None, parts=Parts(), seed=seed,
+        train_classifier(manifest=tiny.manifest, classes=3, weights=None, ordinary=None, terms={}, seed=seed,
                          settings=classifier_settings(epochs=1), output=tmp_path / f"{name}.pt",
                          epochs=tmp_path / name, device=CPU, workers=workers)  # fmt: skip
         return torch.load(tmp_path / f"{name}.pt", weights_only=True)["state"]

@@ -9,11 +9,13 @@ from torch import nn
 
 from wsss_core.classifiers.class_choice import ClassChoice
 from wsss_core.classifiers.network import Classifier
-from wsss_core.classifiers.training import ClassifierStep, Ramp
+from wsss_core.classifiers.step import ClassifierStep, Training
+from wsss_core.classifiers.terms import build_terms
 from wsss_core.networks.backbones import Backbone
-from wsss_core.recipes import METHODS
+from wsss_core.recipes.settings import Ramp
 
 CPU = torch.device("cpu")
+METHODS = ("cam", "puzzle", "occse", "poc", "pnoc")
 SEED, EPOCH = 5, 3  # micro-steps an epoch
 NO_RAMP = {"start": 0.0, "end": 0.0, "fraction": 0.0}
 
@@ -34,8 +36,8 @@ class ToyNetwork(nn.Module):
         return final, [final] * 5
 
 
-def toy(mode: str) -> Classifier:
-    return Classifier(Backbone(ToyNetwork()), 3, mode=mode).double()
+def toy(batch_norm: str) -> Classifier:
+    return Classifier(Backbone(ToyNetwork()), 3, batch_norm=batch_norm).double()
 
 
 def toy_batches(count: int) -> list[dict]:
@@ -48,11 +50,11 @@ def toy_batches(count: int) -> list[dict]:
 @pytest.fixture
 def nets():
     torch.manual_seed(0)
-    return toy("normal"), toy("fix")
+    return toy("trained"), toy("fixed")
 
 
 @pytest.fixture
-def make_step(classifier_settings, parts_of):
+def make_step(classifier_settings, terms_of):
     def make(
         nets, steps: int, method: str = "pnoc", *, weight_decay=0.0, accumulation=1, learning_rate=0.05,
         average=None, **changes,
@@ -61,18 +63,24 @@ def make_step(classifier_settings, parts_of):
             weight_decay=weight_decay, accumulation=accumulation, learning_rate=learning_rate, average=average
         )
         model, ordinary = copy.deepcopy(nets)
-        return ClassifierStep(
+        terms = terms_of(method, **changes)
+        training = Training(
             model=model,
-            ordinary=ordinary if "erasing" in METHODS[method] else None,
             settings=settings,
-            parts=parts_of(method, **changes),
             steps=steps,
             epoch_length=EPOCH,
             seed=SEED,
             device=CPU,
+            ordinary=ordinary if "erasing" in terms else None,
         )
+        return ClassifierStep(training, build_terms(terms, training))
 
     return make
+
+
+def ordinary_of(step: ClassifierStep) -> Classifier | None:
+    """The classifier that looks at erased images."""
+    return step.terms["erasing"].ordinary if "erasing" in step.terms else None
 
 
 def state_of(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -99,7 +107,7 @@ def ramp(t, total, start, end, fraction):
 def quarters(net, x):
     """Maps of the four quarters of the images, stitched."""
     h, w = x.shape[2] // 2, x.shape[3] // 2
-    maps = net(torch.cat([x[:, :, :h, :w], x[:, :, :h, w:], x[:, :, h:, :w], x[:, :, h:, w:]]))
+    maps = net.maps(torch.cat([x[:, :, :h, :w], x[:, :, :h, w:], x[:, :, h:, :w], x[:, :, h:, w:]]))
     a, b, c, d = maps.split(len(x))
     return torch.cat([torch.cat([a, b], 3), torch.cat([c, d], 3)], 2)
 
@@ -151,7 +159,8 @@ class ByHand:
 def train_by_hand(nets, batches, total, step: ClassifierStep):
     """Section by section what one micro-step is, for as many steps as there are batches; networks and losses."""
     f, oc = copy.deepcopy(nets)
-    settings, puzzle, erasing, noc = step.settings, step.parts.puzzle, step.parts.erasing, step.parts.discriminator
+    own = {name: term.settings for name, term in step.terms.items()}
+    settings, puzzle, erasing, noc = own["labels"], own.get("puzzle"), own.get("erasing"), own.get("discriminator")
     lr, wd, acc, a = settings.learning_rate, settings.weight_decay, settings.accumulation, settings.label_smoothing
     first = ByHand(f, lr, wd, total // acc)
     second = ByHand(oc, lr * noc.rate, wd, total // (acc * noc.every)) if noc else None
@@ -160,7 +169,7 @@ def train_by_hand(nets, batches, total, step: ClassifierStep):
     for t, batch in enumerate(batches):
         x, y = batch["image"], batch["labels"]
         smooth = (1 - a) * y + a / 2
-        maps = f(x)
+        maps = f.maps(x)
         losses = {"class": bce(maps.mean((2, 3)), smooth)}
         loss = losses["class"]
         if puzzle:
@@ -191,7 +200,7 @@ def train_by_hand(nets, batches, total, step: ClassifierStep):
                 own = masks_of(maps.detach(), r, x.shape[2:])
                 kept = [m / (m.max() + 1e-5) <= noc.hard_threshold for m in own]
                 inputs = torch.stack([i * k for i, k in zip(x, kept, strict=True)])
-            losses["discriminator"] = bce(oc(inputs).mean((2, 3)), smooth)
+            losses["discriminator"] = bce(oc.maps(inputs).mean((2, 3)), smooth)
             second.add(ramp(t, total, 0, 1, 1) * losses["discriminator"])
             turns += 1
             if turns % acc == 0:
@@ -209,10 +218,10 @@ def check_against_hand(nets, make_step, method, share=1.0, **changes):
     for t, (losses, by_hand) in enumerate(zip(found, expected, strict=True)):
         assert list(losses) == list(by_hand)
         torch.testing.assert_close(losses, by_hand, msg=lambda text, t=t: f"step {t}: {text}")
-    torch.testing.assert_close(dict(step.model.state_dict()), dict(f.state_dict()))
-    if step.ordinary:
-        torch.testing.assert_close(dict(step.ordinary.state_dict()), dict(oc.state_dict()))
-        torch.testing.assert_close(step.choice.state_dict(), choice.state_dict())
+    torch.testing.assert_close(dict(step.training.model.state_dict()), dict(f.state_dict()))
+    if "erasing" in step.terms:
+        torch.testing.assert_close(dict(ordinary_of(step).state_dict()), dict(oc.state_dict()))
+        torch.testing.assert_close(step.terms["erasing"].choice.state_dict(), choice.state_dict())
     return step
 
 
@@ -220,7 +229,7 @@ def check_against_hand(nets, make_step, method, share=1.0, **changes):
 @pytest.mark.parametrize("method", METHODS)
 def test_each_method_agrees_with_a_second_implementation(nets, make_step, method, accumulation):
     step = check_against_hand(nets, make_step, method, accumulation=accumulation)
-    assert not torch.equal(step.model.head.weight, nets[0].head.weight)
+    assert not torch.equal(step.training.model.head.weight, nets[0].head.weight)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -262,7 +271,7 @@ def test_each_discriminator_agrees_with_a_second_implementation(
 ):
     changes = {"erasing": erasing, "discriminator": discriminator | {"leak": leak}, "accumulation": accumulation}
     step = check_against_hand(nets, make_step, "pnoc", **changes)
-    assert not torch.equal(step.ordinary.head.weight, nets[1].head.weight)
+    assert not torch.equal(ordinary_of(step).head.weight, nets[1].head.weight)
 
 
 # --- the ordinary classifier ---------------------------------------------------------------------------------------
@@ -275,24 +284,26 @@ def test_the_frozen_ordinary_classifier_is_the_same_to_the_last_bit(nets, make_s
     before = state_of(nets[1])
     for t, batch in enumerate(toy_batches(4)):
         step(batch, t)
-    assert same(step.ordinary, before)
-    assert all(p.grad is None and not p.requires_grad for p in step.ordinary.parameters())
-    assert not any(module.training for module in step.ordinary.modules())
-    assert not step.ordinary.backbone.network.conv._forward_hooks
+    assert same(ordinary_of(step), before)
+    assert all(p.grad is None and not p.requires_grad for p in ordinary_of(step).parameters())
+    assert not any(module.training for module in ordinary_of(step).modules())
+    assert not ordinary_of(step).backbone.network.conv._forward_hooks
 
 
 def test_without_the_leak_the_discriminator_stays_as_it_is_at_weight_zero(nets, make_step):
     step = make_step(nets, 10, discriminator={"leak": False, "weight": NO_RAMP})
     for t, batch in enumerate(toy_batches(2)):
         step(batch, t)
-    assert same(step.ordinary, nets[1].state_dict())
+    assert same(ordinary_of(step), nets[1].state_dict())
 
 
 def test_with_the_leak_the_discriminator_moves_at_weight_zero(nets, make_step):
     step = make_step(nets, 10, discriminator={"leak": True, "weight": NO_RAMP})
     step(toy_batches(1)[0], 0)
     moved = [
-        name for name, value in step.ordinary.named_parameters() if not torch.equal(value, nets[1].get_parameter(name))
+        name
+        for name, value in ordinary_of(step).named_parameters()
+        if not torch.equal(value, nets[1].get_parameter(name))
     ]
     assert moved == ["backbone.network.conv.weight", "backbone.network.conv.bias", "head.weight"]
 
@@ -305,11 +316,11 @@ def test_the_leaked_gradient_is_that_of_the_erasing_loss(nets, make_step):
     without(batch, 0)
     chosen = ClassChoice("random", 3, SEED, CPU)(batch["labels"], 0)
     model, discriminator = copy.deepcopy(nets)
-    mask = masks_of(model(batch["image"]), chosen, (8, 8)).detach()
+    mask = masks_of(model.maps(batch["image"]), chosen, (8, 8)).detach()
     soft = batch["image"] * (1 - mask / (mask.max() + 1e-5))
     targets = 0.9 * batch["labels"] * (1 - F.one_hot(chosen, 3)) + 0.05
-    (0.3 * bce(discriminator(soft).mean((2, 3)), targets)).backward()
-    moved = with_leak.ordinary.head.weight - without.ordinary.head.weight
+    (0.3 * bce(discriminator.maps(soft).mean((2, 3)), targets)).backward()
+    moved = ordinary_of(with_leak).head.weight - ordinary_of(without).head.weight
     torch.testing.assert_close(moved, -10 * 0.05 * discriminator.head.weight.grad)
 
 
@@ -319,16 +330,16 @@ def test_the_first_update_of_the_classifier_does_not_depend_on_the_leak(nets, ma
     for leak in (True, False):
         step = make_step(nets, 10, discriminator={"leak": leak})
         step(batch, 0)
-        states.append(step.model)
+        states.append(step.training.model)
     assert same(states[0], states[1].state_dict())
 
 
 def test_the_fixed_batch_norm_of_the_discriminator_never_changes(nets, make_step):
     step = make_step(nets, 4)
-    before = state_of(step.ordinary.backbone.network.norm)
+    before = state_of(ordinary_of(step).backbone.network.norm)
     for t, batch in enumerate(toy_batches(3)):
         step(batch, t)
-    assert same(step.ordinary.backbone.network.norm, before)
+    assert same(ordinary_of(step).backbone.network.norm, before)
 
 
 # --- what surrounds the step ---------------------------------------------------------------------------------------
@@ -339,20 +350,20 @@ def test_optimisers_make_as_many_updates_as_the_schedule_counts(nets, make_step)
     classifier, discriminator = [], []
     for t, batch in enumerate(toy_batches(12)):
         step(batch, t)
-        classifier.append(step.optimizer.decay.last_epoch)
-        discriminator.append(step.discriminator_optimizer.decay.last_epoch)
+        classifier.append(step.learner.optimizer.decay.last_epoch)
+        discriminator.append(step.terms["discriminator"].learner.optimizer.decay.last_epoch)
     assert classifier == [0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6]
     assert discriminator == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 2]
 
 
 def test_the_moving_average_takes_part_in_updates_and_is_what_is_kept(nets, make_step):
     """Every network after an update: a copy of the one at the end of the warm-up, then a mean over all since."""
-    step = make_step(nets, 12, "vanilla", accumulation=2, average={"decay": 0.999, "every": 1, "warmup_epochs": 1})
+    step = make_step(nets, 12, "cam", accumulation=2, average={"decay": 0.999, "every": 1, "warmup_epochs": 1})
     weights = []
     for t, batch in enumerate(toy_batches(7)):
         step(batch, t)
         if t % 2 == 1:
-            weights.append(step.model.head.weight.detach().clone())
+            weights.append(step.training.model.head.weight.detach().clone())
     assert step.result is step.average.model
     # an epoch has three steps and one update: the first one is the warm-up; 1 - 1 / (1 + n) weighs all the same
     torch.testing.assert_close(step.result.head.weight, sum(weights) / len(weights))
@@ -360,8 +371,8 @@ def test_the_moving_average_takes_part_in_updates_and_is_what_is_kept(nets, make
 
 
 def test_without_an_average_the_classifier_itself_is_kept(nets, make_step):
-    step = make_step(nets, 4, "vanilla")
-    assert step.result is step.model
+    step = make_step(nets, 4, "cam")
+    assert step.result is step.training.model
 
 
 def test_losses_carry_no_graph_and_the_discriminator_has_none_where_it_is_not_trained(nets, make_step):
@@ -373,12 +384,13 @@ def test_losses_carry_no_graph_and_the_discriminator_has_none_where_it_is_not_tr
 
 
 OWN = {"model", "optimizer", "scaler"}
-OTHER = {"discriminator", "discriminator_optimizer", "discriminator_scaler"}
+CHOICE = {"erasing.choice"}
+OTHER = {"discriminator.network", "discriminator.optimizer", "discriminator.scaler"}
 
 
 @pytest.mark.parametrize(
     ("method", "names"),
-    [("vanilla", OWN), ("puzzle", OWN), ("occse", OWN | {"choice"}), ("pnoc", OWN | {"choice"} | OTHER)],
+    [("cam", OWN), ("puzzle", OWN), ("occse", OWN | CHOICE), ("pnoc", OWN | CHOICE | OTHER)],
 )
 def test_the_state_to_resume_from_holds_all_that_learns(nets, make_step, method, names):
     assert set(make_step(nets, 4, method).state()) == names
@@ -386,10 +398,10 @@ def test_the_state_to_resume_from_holds_all_that_learns(nets, make_step, method,
     assert set(averaged.state()) == names | {"average"}
 
 
-def test_parts_come_from_config_and_a_stray_key_is_refused(parts_of):
-    assert parts_of("puzzle").puzzle.weight == Ramp(0.0, 4.0, 0.5)
-    parts = parts_of("occse")
-    assert parts.erasing.weight == Ramp(0.3, 1.0, 1.0)
-    assert (parts.puzzle, parts.discriminator) == (None, None)
-    with pytest.raises(TypeError, match="leek"):
-        parts_of("pnoc", discriminator={"leek": True})
+def test_terms_come_from_config_and_a_stray_key_is_refused(terms_of):
+    assert terms_of("puzzle")["puzzle"].weight == Ramp(0.0, 4.0, 0.5)
+    terms = terms_of("occse")
+    assert terms["erasing"].weight == Ramp(0.3, 1.0, 1.0)
+    assert set(terms) == {"erasing"}
+    with pytest.raises(ValueError, match="leek"):
+        terms_of("pnoc", discriminator={"leek": True})

@@ -136,7 +136,7 @@ def test_the_sample_underneath_is_left_as_it_is():
 
 
 def test_another_kind_is_refused_with_the_names_of_all():
-    with pytest.raises(ValueError, match="mixing is 'mosaic': use none, cutmix, mixup, cut_or_mix"):
+    with pytest.raises(ValueError, match=r"mixing\.kind is 'mosaic': use cutmix, mixup, cut_or_mix"):
         Mixed(Plain(), "mosaic", 0.5)
 
 

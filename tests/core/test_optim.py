@@ -1,10 +1,10 @@
-"""The four groups of parameters, and SGD without momentum whose rate falls with the updates."""
+"""Groups of parameters, and SGD without momentum whose rate falls with the updates."""
 
 import pytest
 import torch
 from torch import nn
 
-from wsss_core.fitting.optim import PolySGD, parameter_groups
+from wsss_core.fitting.optim import FOUR, TWO, Grouping, PolySGD, parameter_groups
 
 NO_SCALER = torch.amp.GradScaler("cpu", enabled=False)
 
@@ -29,6 +29,34 @@ def test_groups_have_their_rates_and_decays():
     assert [group["params"][0] is member for group, member in zip(groups, members, strict=True)] == [True] * 4
     assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.2, 1.0, 2.0])
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0, 0.01, 0.0]
+
+
+def test_four_groups_are_the_usual_ones():
+    net = Net()
+    given, usual = parameter_groups(net, [net.new], 0.1, 0.01, FOUR), groups_of(net)
+    assert [(g["lr"], g["weight_decay"]) for g in given] == [(g["lr"], g["weight_decay"]) for g in usual]
+
+
+def test_two_groups_differ_in_where_they_start_from_alone():
+    net = Net()
+    groups = parameter_groups(net, [net.new], 0.1, 0.01, TWO)
+    found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    by_hand = {"old.weight": 0.1, "old.bias": 0.1, "new.weight": 1.0, "new.bias": 1.0}
+    assert {name: found[id(p)] for name, p in net.named_parameters()} == {n: (lr, 0.01) for n, lr in by_hand.items()}
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer = PolySGD(groups, updates=4)
+    for p in net.parameters():
+        p.grad = torch.full_like(p, 3.0)
+    optimizer.step(NO_SCALER)
+    for name, p in net.named_parameters():
+        torch.testing.assert_close(p.detach(), before[name] - by_hand[name] * (3.0 + 0.01 * before[name]))
+
+
+def test_groups_may_have_other_factors():
+    net = Net()
+    groups = parameter_groups(net, [net.new], 0.1, 0.01, Grouping(scratch=5, bias=3, decayed_bias=True))
+    assert [group["lr"] for group in groups] == pytest.approx([0.1, 0.3, 0.5, 1.5])
+    assert [group["weight_decay"] for group in groups] == [0.01] * 4
 
 
 def test_frozen_parameters_are_in_no_group():

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from wsss_core.recipes import RecipeError
+from wsss_core.recipes.config import RecipeError
+from wsss_core.recipes.tree import Tree
 from wsss_core.reports.paper_tables import files_of, make_table, resolve
 from wsss_core.reports.tables import ResultError
 
 
 class FakeRecipes:
-    """Two runs with three seeds; ``pnoc`` has the ordinary classifier ``cam``."""
+    """Two runs with three seeds; ``pnoc`` has the ordinary classifier ``cam``, and shares its saliency network."""
 
     def parse(self, run):
         if run not in ("cam", "pnoc"):
@@ -21,27 +22,29 @@ class FakeRecipes:
     def seeded(self, run):
         return [run, f"{run}@seed1", f"{run}@seed2"]
 
-    def source(self, run, part):
-        assert part == "ordinary"
+    def ordinary(self, dataset, run):
         return run.replace("pnoc", "cam")
+
+    def source(self, dataset, run, artefact):
+        return run.replace("pnoc", "cam") if artefact == "c2am" else run
 
 
 RUNS = {
     "title": "Table 0",
     "kind": "runs",
     "labels": ["method"],
-    "scores": [{"name": "train", "file": "pseudo_miou.json", "key": "miou"}, {"name": "test"}],
+    "scores": [{"name": "train", "score": "pseudo_miou", "key": "miou"}, {"name": "test"}],
     "notes": {"any": ["Always."], "voc": ["A misprint."], "coco14": ["Of COCO."]},
     "rows": [
         {"label": ["P-NOC"], "run": "pnoc", "seeds": True, "paper": {"voc": [75.5, 73.6]}},
-        {"label": ["CAM"], "run": "cam", "scores": {"train": {"file": "gt.json", "key": "coarse.miou"}}},
+        {"label": ["CAM"], "run": "cam", "scores": {"train": {"score": "saliency_gt_miou", "key": "coarse.miou"}}},
         {"label": ["others"], "paper": {"voc": [None, 70.0]}},
     ],
 }
 CLASSES = {
     "title": "Table 00",
     "kind": "classes",
-    "file": "priors_miou.json",
+    "score": "priors_miou",
     "properties": True,
     "sections": ["overall", "deviation", "background", "classes", "groups", "correlations"],
     "columns": [{"name": "CAM", "run": "cam"}, {"name": "others"}],
@@ -61,7 +64,7 @@ def folder(tmp_path, monkeypatch):
     about = {"split": "train", "images": 1464}
     for seed, miou in enumerate((0.70, 0.72, 0.74)):
         write(f"voc/pnoc{f'@seed{seed}' if seed else ''}/pseudo_miou.json", {**about, "seed": seed, "miou": miou})
-    write("voc/cam/gt.json", {"coarse": {"miou": 0.5}, "seed": 0})
+    write("voc/cam/saliency_gt_miou.json", {"coarse": {"miou": 0.5}, "seed": 0})
     write("voc/cam/priors_miou.json", {**about, "seed": 0, "iou": {"background": 0.9, "cat": 0.5, "dog": 0.7}})
     write("voc/class_properties.csv", PROPERTIES)
     return tmp_path
@@ -74,11 +77,14 @@ def write(name, content):
     return path
 
 
+def resolved(table, dataset="voc"):
+    return resolve(table, dataset, FakeRecipes(), Tree())
+
+
 def made(table, dataset="voc", kind="voc"):
     """Lines of the Markdown, its tables' cells, and the CSV's rows by label and column."""
     output, markdown = Path("out.csv"), Path("results/t.md")
-    resolved = resolve(table, dataset, FakeRecipes())
-    make_table(resolved=resolved, dataset=dataset, kind=kind, output=output, table=markdown)
+    make_table(resolved=resolved(table, dataset), dataset=dataset, kind=kind, output=output, table=markdown)
     lines = markdown.read_text().splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     with open(output, newline="") as file:
@@ -88,27 +94,33 @@ def made(table, dataset="voc", kind="voc"):
 
 def test_a_table_needs_the_file_of_each_seed_that_is_averaged_once():
     table = {**RUNS, "rows": [*RUNS["rows"], RUNS["rows"][0]]}
-    assert files_of(resolve(table, "demo", FakeRecipes())) == [
+    assert files_of(resolved(table, "demo")) == [
         "results/demo/pnoc/pseudo_miou.json",
         "results/demo/pnoc@seed1/pseudo_miou.json",
         "results/demo/pnoc@seed2/pseudo_miou.json",
-        "results/demo/cam/gt.json",
+        "results/demo/cam/saliency_gt_miou.json",
     ]
-    assert files_of(resolve(CLASSES, "demo", FakeRecipes())) == [
+    assert files_of(resolved(CLASSES, "demo")) == [
         "results/demo/cam/priors_miou.json",
         "results/demo/class_properties.csv",
     ]
 
 
-def test_a_column_may_score_the_run_that_a_part_comes_from():
-    score = {"name": "ordinary", "file": "priors_miou.json", "key": "miou", "part": "ordinary"}
+@pytest.mark.parametrize(("of", "run"), [("ordinary", "cam"), ("c2am", "cam"), ("cams", "pnoc")])
+def test_a_column_may_score_the_run_that_an_artefact_comes_from(of, run):
+    score = {"name": "there", "score": "priors_miou", "key": "miou", "of": of}
     table = {**RUNS, "scores": [score], "rows": [{"label": ["OC"], "run": "pnoc"}]}
-    assert files_of(resolve(table, "voc", FakeRecipes())) == ["results/voc/cam/priors_miou.json"]
+    assert files_of(resolved(table)) == [f"results/voc/{run}/priors_miou.json"]
+
+
+def test_files_lie_where_the_tree_has_them():
+    found = files_of(resolve(CLASSES, "voc", FakeRecipes(), Tree(results="elsewhere")))
+    assert found == ["elsewhere/voc/cam/priors_miou.json", "elsewhere/voc/class_properties.csv"]
 
 
 def test_a_run_that_config_lacks_is_an_error_with_its_name():
     with pytest.raises(RecipeError, match="unknown run 'pnok'"):
-        resolve({**RUNS, "rows": [{"label": ["x"], "run": "pnok"}]}, "voc", FakeRecipes())
+        resolved({**RUNS, "rows": [{"label": ["x"], "run": "pnok"}]})
 
 
 def test_a_row_that_cannot_be_made_on_a_data_set_is_left_out_there(folder):
@@ -116,7 +128,7 @@ def test_a_row_that_cannot_be_made_on_a_data_set_is_left_out_there(folder):
     rows = [*RUNS["rows"], {"label": ["deep"], "run": "cam", "except": ["demo"]}]
     _, _, made_rows = made({**RUNS, "rows": rows}, "demo", "demo")
     assert ("deep", "train") not in made_rows
-    assert "results/voc/cam/pseudo_miou.json" in files_of(resolve({**RUNS, "rows": rows}, "voc", FakeRecipes()))
+    assert "results/voc/cam/pseudo_miou.json" in files_of(resolved({**RUNS, "rows": rows}))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +140,7 @@ def test_a_row_that_cannot_be_made_on_a_data_set_is_left_out_there(folder):
 )
 def test_a_number_of_the_paper_too_few_is_an_error_with_its_row(table):
     with pytest.raises(ResultError, match=r"the row 'P-NOC.*1 numbers of the paper for [26] columns"):
-        resolve(table, "voc", FakeRecipes())
+        resolved(table)
 
 
 def test_a_row_has_mean_and_deviation_over_seeds_the_papers_number_and_the_difference(folder):
@@ -155,10 +167,10 @@ def test_a_row_has_mean_and_deviation_over_seeds_the_papers_number_and_the_diffe
 def test_means_over_seeds_are_asked_for_by_table_or_row_and_on_which_data_sets(of_table, of_row, dataset, files):
     row = {"label": ["CAM"], "run": "cam", **({} if of_row is None else {"seeds": of_row})}
     table = {**RUNS, "seeds": of_table, "rows": [row]}
-    assert len(files_of(resolve(table, dataset, FakeRecipes()))) == files
+    assert len(files_of(resolved(table, dataset))) == files
     column = {"name": "CAM", **{key: row[key] for key in ("run", "seeds") if key in row}}
     table = {**CLASSES, "properties": False, "seeds": of_table, "columns": [column], "paper": {}}
-    assert len(files_of(resolve(table, dataset, FakeRecipes()))) == files
+    assert len(files_of(resolved(table, dataset))) == files
 
 
 def test_a_row_may_take_its_score_from_a_file_of_its_own(folder):

@@ -84,7 +84,9 @@ def test_a_checkpoint_of_the_pipeline_does_not_serve_a_backbone_of_caffe(name, t
     torch.save({"recipe": {"backbone": "resnet50"}, "state": {}}, tmp_path / "classifier.pt")
     with torch.device("meta"):
         net = build_poolnet(name)
-    with pytest.raises(ValueError, match=rf"classifier\.pt .* does not fit {name}: set poolnet\.weights to pretrained"):
+    with pytest.raises(
+        ValueError, match=rf"classifier\.pt .* does not fit {name}: set saliency\.poolnet\.weights to pretrained"
+    ):
         load_backbone(net, name, tmp_path / "classifier.pt")
 
 
@@ -143,7 +145,7 @@ def test_maps_that_need_no_conversion_enter_the_decoder_as_they_are():
 
 
 def test_a_decoder_without_conversion_has_no_other_width():
-    with pytest.raises(ValueError, match=r"set poolnet\.width to 1"), torch.device("meta"):
+    with pytest.raises(ValueError, match=r"set saliency\.poolnet\.width to 1"), torch.device("meta"):
         build_poolnet("vgg16_caffe", width=0.5)
 
 

@@ -12,8 +12,9 @@ from wsss_core.data import DataError, Manifest, read_mask
 from wsss_core.data.pictures import read_image
 from wsss_core.data.samples import ScaledImages, network_input
 from wsss_core.maps.crf import crf_probabilities
+from wsss_core.recipes.settings import PredictionSettings
 from wsss_core.segmentation import prediction as segmentation
-from wsss_core.segmentation.prediction import PredictionSettings, predict_masks
+from wsss_core.segmentation.prediction import predict_masks
 
 CPU = torch.device("cpu")
 
@@ -42,7 +43,7 @@ def predict(tiny, folder, *, manifest=None, iterations=0, model=None, mirror=Tru
         manifest=manifest or tiny.manifest,
         classes=tiny.classes,
         folder=folder,
-        settings=PredictionSettings(scales=(0.5, 1.0), mirror=mirror, iterations=iterations),
+        settings=PredictionSettings(scales=(0.5, 1.0), mirror=mirror, crf_iterations=iterations),
         device=CPU,
     )
     return {row.id: read_mask(folder / f"{row.id}.png", tiny.classes) for row in tiny.manifest}

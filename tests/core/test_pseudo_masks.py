@@ -1,4 +1,4 @@
-"""Affinity labels, walked maps and pseudo masks of a split, against loops over its images."""
+"""Affinity labels, random walks and pseudo masks of a split, against loops over its images."""
 
 import dataclasses
 
@@ -11,19 +11,26 @@ from torch import nn
 
 from wsss_core.affinity import labels, pseudo_masks
 from wsss_core.affinity import walk as walk_module
-from wsss_core.affinity.labels import AffinityLabelSettings, affinity_labels, make_affinity_labels
-from wsss_core.affinity.pseudo_masks import PseudoMaskSettings, finish_walk, make_pseudo_masks
+from wsss_core.affinity.labels import affinity_labels, make_affinity_labels
+from wsss_core.affinity.pseudo_masks import finish_maps, make_pseudo_masks
 from wsss_core.affinity.random_walk import random_walk
-from wsss_core.affinity.walk import WalkSettings, walk_cams
+from wsss_core.affinity.walk import walk_cams
 from wsss_core.data import DataError, Manifest, make_classes, read_mask, write_grey
 from wsss_core.data.mask_folder import read_saliency
 from wsss_core.data.pictures import read_image
 from wsss_core.data.samples import ScaledImages, network_input
 from wsss_core.maps.crf import crf_labels
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import (
+    AffinityLabelSettings,
+    CamLabelSettings,
+    LabelCrf,
+    PseudoMaskSettings,
+    WalkSettings,
+)
 
 CPU = torch.device("cpu")
-LABELS = AffinityLabelSettings(foreground=0.6, background=0.3, iterations=0, confidence=0.7)
+LABELS = AffinityLabelSettings(foreground=0.6, background=0.3, crf=None)
 WALK = WalkSettings(radius=3, beta=4, squarings=3, padding=64)
 
 
@@ -87,7 +94,7 @@ def test_affinity_labels_follow_their_truth_table(tiny, cams, saliency, tmp_path
 
 def test_affinity_labels_without_saliency(tiny, cams, tmp_path):
     make_affinity_labels(manifest=tiny.manifest, classes=tiny.classes, cams=cams, saliency=None,
-                         folder=tmp_path / "labels", settings=LABELS)  # fmt: skip
+                         folder=tmp_path / "labels", settings=CamLabelSettings(0.6, 0.3, None))  # fmt: skip
     masks = masks_in(tmp_path / "labels", tiny)
     for row in tiny.manifest:
         maps = full(cams, row)
@@ -97,7 +104,7 @@ def test_affinity_labels_without_saliency(tiny, cams, tmp_path):
 
 
 def test_every_setting_reaches_the_function(tiny, cams, saliency, tmp_path):
-    settings = AffinityLabelSettings(foreground=0.5, background=0.2, iterations=2, confidence=0.8)
+    settings = AffinityLabelSettings(foreground=0.5, background=0.2, crf=LabelCrf(2, 0.8))
     make_affinity_labels(manifest=tiny.manifest, classes=tiny.classes, cams=cams, saliency=saliency,
                          folder=tmp_path / "labels", settings=settings)  # fmt: skip
     masks = masks_in(tmp_path / "labels", tiny)
@@ -177,8 +184,8 @@ def test_images_without_labels_walk_and_become_background(tiny, tmp_path, random
     cams = write_store(tmp_path / "some.zarr", manifest, random_maps(manifest, stride=stride), stride=stride)
     walked = walk(manifest, cams, tmp_path / "walked.zarr")
     assert walked["image2"][1].shape == (0, 8, 12)
-    make_pseudo_masks(manifest=manifest, classes=tiny.classes, walked=walked, folder=tmp_path / "masks",
-                      settings=PseudoMaskSettings(0.3, 1, 0.9))  # fmt: skip
+    make_pseudo_masks(manifest=manifest, classes=tiny.classes, maps=walked, folder=tmp_path / "masks",
+                      settings=PseudoMaskSettings(0.3, LabelCrf(1, 0.9)))  # fmt: skip
     assert not masks_in(tmp_path / "masks", tiny)["image2"].any()
 
 
@@ -192,10 +199,10 @@ def test_an_error_on_the_walk_leaves_no_store(tiny, cams, tmp_path):
 
 
 def test_finish_resizes_crops_and_divides_by_one_maximum():
-    walked = np.random.default_rng(5).random((2, 6, 8), np.float32)
-    walked[1] *= 0.1
-    finished = finish_walk(walked, 22, 29)
-    wide = F.interpolate(torch.from_numpy(walked).double()[None], size=(24, 32), mode="bilinear")[0, :, :22, :29]
+    maps = np.random.default_rng(5).random((2, 6, 8), np.float32)
+    maps[1] *= 0.1
+    finished = finish_maps(maps, 22, 29)
+    wide = F.interpolate(torch.from_numpy(maps).double()[None], size=(24, 32), mode="bilinear")[0, :, :22, :29]
     assert finished.dtype == np.float32
     np.testing.assert_allclose(finished, wide / wide.max(), rtol=1e-7)
     assert finished.max() == 1
@@ -203,23 +210,23 @@ def test_finish_resizes_crops_and_divides_by_one_maximum():
 
 
 def test_finish_of_nothing_is_zero_not_nan():
-    assert (finish_walk(np.zeros((2, 3, 4), np.float32), 12, 13) == 0).all()
-    assert finish_walk(np.zeros((0, 3, 4), np.float32), 12, 13).shape == (0, 12, 13)
+    assert (finish_maps(np.zeros((2, 3, 4), np.float32), 12, 13) == 0).all()
+    assert finish_maps(np.zeros((0, 3, 4), np.float32), 12, 13).shape == (0, 12, 13)
     with pytest.raises(ValueError, match="not at stride 4"):
-        finish_walk(np.zeros((2, 3, 4), np.float32), 13, 13)
+        finish_maps(np.zeros((2, 3, 4), np.float32), 13, 13)
 
 
-@pytest.mark.parametrize("iterations", [0, 1])
-def test_pseudo_masks_are_argmax_and_label_crf(tiny, cams, tmp_path, iterations):
-    settings = PseudoMaskSettings(threshold=0.5, iterations=iterations, confidence=0.9)
-    make_pseudo_masks(manifest=tiny.manifest, classes=tiny.classes, walked=cams, folder=tmp_path / "masks",
+@pytest.mark.parametrize("crf", [None, LabelCrf(1, 0.9)])
+def test_pseudo_masks_are_argmax_and_label_crf(tiny, cams, tmp_path, crf):
+    settings = PseudoMaskSettings(threshold=0.5, crf=crf)
+    make_pseudo_masks(manifest=tiny.manifest, classes=tiny.classes, maps=cams, folder=tmp_path / "masks",
                       settings=settings)  # fmt: skip
     masks = masks_in(tmp_path / "masks", tiny)
     for row in tiny.manifest:
         maps = F.interpolate(torch.from_numpy(cams[row.id][1])[None], scale_factor=4, mode="bilinear")[0].numpy()
         planes = np.concatenate([np.full((1, *maps.shape[1:]), 0.5), maps / maps.max()])  # of all classes
         rows = planes.argmax(0).astype(np.uint8)
-        if iterations:
+        if crf:
             rows = crf_labels(np.asarray(read_image(row.image)), rows, len(planes), 1, 0.9)
         values = np.array([0, *(label + 1 for label in row.labels)])
         assert (masks[row.id] == values[rows]).mean() > 0.999
@@ -227,17 +234,17 @@ def test_pseudo_masks_are_argmax_and_label_crf(tiny, cams, tmp_path, iterations)
 
 def test_an_error_on_the_way_leaves_no_masks(tiny, cams, tmp_path):
     with pytest.raises(DataError, match=r"gone\.png"):
-        make_pseudo_masks(manifest=without_image(tiny.manifest, 5), classes=tiny.classes, walked=cams,
-                          folder=tmp_path / "masks", settings=PseudoMaskSettings(0.3, 1, 0.9))  # fmt: skip
+        make_pseudo_masks(manifest=without_image(tiny.manifest, 5), classes=tiny.classes, maps=cams,
+                          folder=tmp_path / "masks", settings=PseudoMaskSettings(0.3, LabelCrf(1, 0.9)))  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["cams.zarr"]
 
 
 def test_masks_keep_the_values_of_the_data_set(tiny, cams, tmp_path):
     """A run on a subset of the classes writes the values of all of them."""
     subset = make_classes(["other", "circle", "square", "star"], keep=["circle", "square", "star"])
-    settings = PseudoMaskSettings(threshold=0.5, iterations=0, confidence=0.9)
+    settings = PseudoMaskSettings(threshold=0.5, crf=None)
     for name, classes in (("plain", tiny.classes), ("subset", subset)):
-        make_pseudo_masks(manifest=tiny.manifest, classes=classes, walked=cams, folder=tmp_path / name,
+        make_pseudo_masks(manifest=tiny.manifest, classes=classes, maps=cams, folder=tmp_path / name,
                           settings=settings)  # fmt: skip
     plain, moved = (np.asarray(Image.open(tmp_path / name / "image4.png")) for name in ("plain", "subset"))
     np.testing.assert_array_equal(moved, np.where(plain > 0, plain + 1, 0))

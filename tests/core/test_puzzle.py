@@ -43,7 +43,7 @@ def test_pieces_that_make_no_square_are_refused():
         merge(torch.zeros(6, 1, 2, 2))
 
 
-def test_puzzle_maps_run_the_model_on_tiles():
+def test_puzzle_maps_are_those_of_the_tiles():
     x = torch.randn(2, 3, 8, 8)
     maps = puzzle_maps(lambda tiles: tiles.mean((2, 3), keepdim=True), x)
     assert maps.shape == (2, 3, 2, 2)

@@ -12,13 +12,13 @@ PACKAGE = Path(wsss_core.__file__).parent
 # Each imports from those before it alone; the four of a line know nothing of one another.
 ROOMS = [
     {"base"},
+    {"recipes"},
     {"data"},
     {"networks"},
     {"fitting"},
     {"maps"},
     {"classifiers", "saliency", "affinity", "segmentation"},
     {"scores"},
-    {"revisions", "recipes"},
     {"reports"},
     {"formulas"},
 ]
@@ -29,8 +29,8 @@ EXCEPTIONS = {
 }
 # Jobs that have no network start in half a second and in 100 MB without them, and so does each of their workers.
 WITHOUT_TORCH = (
-    "base", "scores", "reports", "data.kinds", "data.mask_folder", "data.pictures", "maps.store", "maps.sizes",
-    "maps.crf", "affinity.labels", "affinity.pseudo_masks", "saliency.masks",
+    "base", "recipes", "scores", "reports", "data.kinds", "data.mask_folder", "data.pictures", "maps.store",
+    "maps.sizes", "maps.crf", "affinity.labels", "affinity.pseudo_masks", "saliency.masks",
 )  # fmt: skip
 
 

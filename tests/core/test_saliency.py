@@ -13,15 +13,17 @@ from torch import nn
 from wsss_core.data import DataError, Manifest, read_grey
 from wsss_core.data.samples import ScaledImages, network_input
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import C2amMapSettings, LabelCrf, SaliencyMaskSettings
 from wsss_core.saliency import masks
 from wsss_core.saliency.c2am import C2AM
-from wsss_core.saliency.c2am_maps import C2amMapSettings, dump_c2am_maps
+from wsss_core.saliency.c2am_maps import dump_c2am_maps
 from wsss_core.saliency.hints import make_hints
-from wsss_core.saliency.masks import SaliencyMaskSettings, make_saliency_masks
+from wsss_core.saliency.masks import make_saliency_masks
 from wsss_core.saliency.poolnet_maps import predict_saliency
 
 CPU = torch.device("cpu")
-NO_CRF = SaliencyMaskSettings(threshold=0.6, iterations=0, confidence=0.7)
+NO_CRF = SaliencyMaskSettings(threshold=0.6, crf=None)
+CRF = SaliencyMaskSettings(threshold=0.6, crf=LabelCrf(5, 0.7))
 
 
 @pytest.fixture(autouse=True)
@@ -116,12 +118,20 @@ def test_masks_are_maps_above_the_threshold(tiny, maps, tmp_path):
 
 
 def test_the_crf_joins_masks_to_the_colours_of_the_image(tiny, maps, tmp_path):
-    settings = dataclasses.replace(NO_CRF, iterations=5)
-    make_saliency_masks(manifest=tiny.manifest, maps=maps, folder=tmp_path / "masks", settings=settings)
+    make_saliency_masks(manifest=tiny.manifest, maps=maps, folder=tmp_path / "masks", settings=CRF)
     make_saliency_masks(manifest=tiny.manifest, maps=maps, folder=tmp_path / "raw", settings=NO_CRF)
     masks, raw = ([read_grey(tmp_path / kind / f"{name}.png") for name in maps] for kind in ("masks", "raw"))
     assert {value for mask in masks for value in np.unique(mask)} <= {0, 255}
     assert any(not np.array_equal(a, b) for a, b in zip(masks, raw, strict=True))
+
+
+def test_without_a_crf_the_images_are_not_opened(tiny, maps, tmp_path):
+    gone = Manifest.of([dataclasses.replace(row, image="gone.png") for row in tiny.manifest])
+    make_saliency_masks(manifest=gone, maps=maps, folder=tmp_path / "masks", settings=NO_CRF)
+    make_saliency_masks(manifest=tiny.manifest, maps=maps, folder=tmp_path / "again", settings=NO_CRF)
+    for name in maps:
+        found, again = (read_grey(tmp_path / folder / f"{name}.png") for folder in ("masks", "again"))
+        np.testing.assert_array_equal(found, again)
 
 
 def test_an_image_without_labels_has_an_empty_mask(tiny, maps, tmp_path):
@@ -136,7 +146,7 @@ def test_an_error_on_the_way_leaves_no_folder(tiny, maps, tmp_path):
     rows = list(tiny.manifest)
     rows[5] = dataclasses.replace(rows[5], image=str(tmp_path / "gone.png"))
     with pytest.raises(DataError, match=r"gone\.png"):
-        make_saliency_masks(manifest=Manifest.of(rows), maps=maps, folder=tmp_path / "masks", settings=NO_CRF)
+        make_saliency_masks(manifest=Manifest.of(rows), maps=maps, folder=tmp_path / "masks", settings=CRF)
     with pytest.raises(DataError, match=r"gone\.png"):
         predict_saliency(model=FakePoolNet(), manifest=Manifest.of(rows), folder=tmp_path / "final", device=CPU)
     assert [path.name for path in tmp_path.iterdir()] == ["maps.zarr"]

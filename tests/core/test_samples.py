@@ -221,8 +221,8 @@ def test_a_picture_can_be_changed_without_harm_to_the_next_epoch(tiny):
 
 def test_a_data_set_beyond_the_limit_is_not_kept(copies):
     size = sum(3 * row.height * row.width for row in copies)
-    assert Pictures(copies.rows, limit=size).pixels.nbytes == size
-    assert Pictures(copies.rows, limit=size - 1).pixels is None
+    assert Pictures(copies.rows, limit=size).kept[0].nbytes == size
+    assert Pictures(copies.rows, limit=size - 1).kept is None
     assert len(Pictures([])) == 0
 
 
@@ -241,7 +241,7 @@ def test_a_pickled_copy_has_the_same_pictures(tiny):
     pictures = Pictures(tiny.manifest.rows)
     read = [np.asarray(picture) for picture in pictures]
     pickled = pickle.dumps(pictures)
-    assert len(pickled) < pictures.pixels.nbytes / 2  # without the pixels, for workers that are spawned
+    assert len(pickled) < pictures.kept[0].nbytes / 2  # without the pixels, for workers that are spawned
     for picture, expected in zip(pickle.loads(pickled), read, strict=True):
         np.testing.assert_array_equal(picture, expected)
 

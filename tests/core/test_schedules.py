@@ -2,7 +2,8 @@
 
 import pytest
 
-from wsss_core.fitting.schedules import linear, poly
+from wsss_core.fitting.schedules import linear, poly, ramp
+from wsss_core.recipes.settings import Ramp
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,11 @@ def test_a_fraction_above_one_is_never_reached():
 
 def test_falling_schedules_are_impossible_as_in_the_published_code():
     assert linear(0, 10, 1.0, 0.0, 1.0) == 0.0
+
+
+def test_a_ramp_is_what_the_settings_say_of_it():
+    weight = Ramp(start=0.5, end=2.0, fraction=0.25)
+    assert [ramp(weight, t, 40) for t in (0, 4, 10, 39)] == pytest.approx([0.5, 1.1, 2.0, 2.0])
 
 
 def test_poly_falls_with_the_power_of_nine_tenths():

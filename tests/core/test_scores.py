@@ -9,17 +9,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wsss_core.affinity.pseudo_masks import PseudoMaskSettings, make_pseudo_masks
+from wsss_core.affinity.pseudo_masks import make_pseudo_masks
 from wsss_core.base.parallel import in_processes
 from wsss_core.data import DataError, Manifest, Row, make_classes, read_grey, write_grey, write_mask
 from wsss_core.data.pictures import read_image
 from wsss_core.maps.crf import crf_labels
 from wsss_core.maps.store import StoreError
+from wsss_core.recipes.settings import LabelCrf, PseudoMaskSettings, SaliencyScoreSettings, SweepSettings
 from wsss_core.scores import saliency, totals
 from wsss_core.scores.masks import evaluate_masks, evaluate_pseudo_masks
 from wsss_core.scores.priors import evaluate_cams
-from wsss_core.scores.results import SweepSettings, swept, write_result
-from wsss_core.scores.saliency import SaliencyScoreSettings, evaluate_saliency, evaluate_saliency_gt
+from wsss_core.scores.results import swept, write_result
+from wsss_core.scores.saliency import evaluate_saliency, evaluate_saliency_gt
 
 SWEEP = SweepSettings(thresholds=(0.2, 0.4, 0.6, 0.8), fixed=0.5)
 NAMES = ["background", "circle", "square", "star"]
@@ -172,7 +173,7 @@ def test_a_missing_saliency_map_is_named(one_picture, folder):
 
 def known(one_picture, **changes) -> dict:
     """Arguments for the score with known classes."""
-    values = {"thresholds": (0.3, 0.6), "fixed": 0.5, "iterations": 0, "confidence": 0.7} | changes
+    values = {"thresholds": (0.3, 0.6), "fixed": 0.5} | changes
     others = {key: value for key, value in one_picture.items() if key not in ("cams", "settings")}
     return others | {"settings": SaliencyScoreSettings(**values)}
 
@@ -187,7 +188,7 @@ def test_with_known_classes_only_the_outline_counts(one_picture):
     assert result["refined"]["miou"] == 1.0
     assert result["refined"]["foreground_background"]["miou"] == 1.0
     assert (result["images"], result["pixels"]) == (1, 5)
-    assert result["crf"] == {"kind": "labels", "iterations": 0, "confidence": 0.7}
+    assert result["crf"] is None
 
 
 def test_salient_background_has_a_class_of_the_image(one_picture):
@@ -210,7 +211,7 @@ def saliency_of_tiny(tiny, tmp_path):
         write_grey(tmp_path / "coarse" / f"{row.id}.png", np.where(saliency > 90, 255, 0).astype(np.uint8))
     return {
         "manifest": tiny.manifest, "classes": tiny.classes, "coarse": tmp_path / "coarse",
-        "refined": tmp_path / "refined", "settings": SaliencyScoreSettings((0.2, 0.4, 0.8), 0.6, 0, 0.7),
+        "refined": tmp_path / "refined", "settings": SaliencyScoreSettings((0.2, 0.4, 0.8), 0.6),
     }  # fmt: skip
 
 
@@ -220,10 +221,10 @@ def drawn_classes(row, truth) -> np.ndarray:
     return np.where(truth > 0, truth, np.random.default_rng(list(row.id.encode())).choice(values, truth.shape))
 
 
-@pytest.mark.parametrize("iterations", [0, 2])
+@pytest.mark.parametrize("crf", [None, LabelCrf(2, 0.7)])
 @pytest.mark.parametrize("kind", ["coarse", "refined"])
-def test_known_classes_are_scored_as_by_a_loop_over_thresholds(tiny, saliency_of_tiny, kind, iterations):
-    settings = dataclasses.replace(saliency_of_tiny["settings"], iterations=iterations)
+def test_known_classes_are_scored_as_by_a_loop_over_thresholds(tiny, saliency_of_tiny, kind, crf):
+    settings = dataclasses.replace(saliency_of_tiny["settings"], crf=crf)
     result = evaluate_saliency_gt(**saliency_of_tiny | {"settings": settings})
     means, means_of_two = {}, {}
     for threshold in (0.2, 0.4, 0.8):
@@ -231,7 +232,7 @@ def test_known_classes_are_scored_as_by_a_loop_over_thresholds(tiny, saliency_of
         for row in tiny.manifest:
             truth, stored = tiny.mask(row), read_grey(saliency_of_tiny[kind] / f"{row.id}.png")
             salient = (stored / np.float32(255) > np.float32(threshold)).astype(np.uint8)
-            salient = crf_labels(np.asarray(read_image(row.image)), salient, 2, iterations, 0.7)
+            salient = crf_labels(np.asarray(read_image(row.image)), salient, 2, 2 if crf else 0, 0.7)
             pairs.append((np.where(salient, drawn_classes(row, truth), 0), truth))
             objects.append((salient, np.where(truth == 255, 255, truth > 0)))
         means[threshold] = np.mean(ious(pairs))
@@ -243,6 +244,7 @@ def test_known_classes_are_scored_as_by_a_loop_over_thresholds(tiny, saliency_of
     assert means_of_two[two["threshold"]] == pytest.approx(two["miou"])
     if kind == "refined":
         assert {p["threshold"]: p["miou"] for p in result["curve"] if p["threshold"] != 0.6} == pytest.approx(means)
+    assert result["crf"] == (crf and {"kind": "labels", "iterations": 2, "confidence": 0.7})
 
 
 def test_random_classes_depend_on_the_image_alone(tiny, saliency_of_tiny):
@@ -281,20 +283,31 @@ def test_known_classes_need_both_maps(one_picture):
         evaluate_saliency_gt(**known(one_picture))
 
 
+@pytest.mark.parametrize("evaluate", [evaluate_saliency, evaluate_saliency_gt])
+def test_without_refined_maps_the_scores_are_those_of_the_coarse_ones(one_picture, evaluate):
+    """A run without PoolNet takes C²AM's masks as they are."""
+    given = known(one_picture) if evaluate is evaluate_saliency_gt else one_picture
+    both, alone = evaluate(**given), evaluate(**given | {"refined": None})
+    assert "refined" not in alone
+    assert alone["coarse"] == both["coarse"]
+    assert alone["miou"] == both["coarse"]["miou"]
+    again = evaluate(**given | {"refined": given["coarse"]})
+    assert alone == {name: value for name, value in again.items() if name != "refined"}
+
+
 # --- pseudo masks and masks ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("iterations", [0, 1])
-def test_pseudo_masks_are_scored_as_they_are_written(tiny, cams, tmp_path, iterations):
-    common = {"manifest": tiny.manifest, "classes": tiny.classes, "walked": cams}
-    settings = SweepSettings((0.5, 0.9), 0.7)
-    result = evaluate_pseudo_masks(**common, iterations=iterations, confidence=0.9, settings=settings)
+@pytest.mark.parametrize("crf", [None, LabelCrf(1, 0.9)])
+def test_pseudo_masks_are_scored_as_they_are_written(tiny, cams, tmp_path, crf):
+    common = {"manifest": tiny.manifest, "classes": tiny.classes, "maps": cams}
+    result = evaluate_pseudo_masks(**common, crf=crf, settings=SweepSettings((0.5, 0.9), 0.7))
     for point in result["curve"]:
         folder = tmp_path / str(point["threshold"])
-        make_pseudo_masks(**common, folder=folder, settings=PseudoMaskSettings(point["threshold"], iterations, 0.9))
+        make_pseudo_masks(**common, folder=folder, settings=PseudoMaskSettings(point["threshold"], crf))
         written = evaluate_masks(manifest=tiny.manifest, classes=tiny.classes, folder=folder)
         assert written["miou"] == pytest.approx(point["miou"])
-    assert result["crf"] == {"kind": "labels", "iterations": iterations, "confidence": 0.9}
+    assert result["crf"] == (crf and {"kind": "labels", "iterations": 1, "confidence": 0.9})
 
 
 def test_masks_are_scored_pixel_by_pixel(tiny, tmp_path):

@@ -1,7 +1,7 @@
 """Four steps of every training on the tiny data set, seed 9, on the CPU, against losses that were written down.
 
 They say that a training still does what it did. When one is meant to change, raise the stage's number in
-``wsss_core.revisions`` and write down the new losses, which a failing test shows.
+``wsss_core.recipes.revisions`` and write down the new losses, which a failing test shows.
 """
 
 import numpy as np
@@ -9,15 +9,22 @@ import pandas as pd
 import pytest
 import torch
 
-from wsss_core.affinity.training import AffinitySettings, train_affinity
+from wsss_core.affinity.training import train_affinity
 from wsss_core.base.checkpoints import save_model
 from wsss_core.classifiers.network import Classifier
-from wsss_core.classifiers.training import Parts, train_classifier
+from wsss_core.classifiers.training import train_classifier
 from wsss_core.data import Manifest, write_grey
 from wsss_core.networks.backbones import build_backbone
-from wsss_core.saliency.c2am_training import C2amSettings, train_c2am
-from wsss_core.saliency.poolnet_training import PoolnetSettings, train_poolnet
-from wsss_core.segmentation.training import DeeplabSettings, train_deeplab
+from wsss_core.recipes.settings import (
+    AffinitySettings,
+    C2amSettings,
+    DeeplabV3PlusSettings,
+    HintSettings,
+    PoolnetSettings,
+)
+from wsss_core.saliency.c2am_training import train_c2am
+from wsss_core.saliency.poolnet_training import train_poolnet
+from wsss_core.segmentation.training import train_segmentation
 
 SEED = 9
 TINY = "test_resnet"
@@ -48,13 +55,13 @@ def check(common: dict, expected: dict[str, list[float]]) -> None:
     assert {name: pytest.approx(values, rel=1e-4) for name, values in expected.items()} == found
 
 
-def train(common, settings, parts, ordinary=None) -> None:
+def train(common, settings, terms, ordinary=None) -> None:
     folder = common["output"].with_name("epochs")
-    train_classifier(**common, classes=3, ordinary=ordinary, settings=settings, parts=parts, epochs=folder)
+    train_classifier(**common, classes=3, ordinary=ordinary, settings=settings, terms=terms, epochs=folder)
 
 
-def test_vanilla_does_what_it_did(common, classifier_settings):
-    train(common, classifier_settings(augmentation="randaug"), Parts())
+def test_the_plain_classifier_does_what_it_did(common, classifier_settings):
+    train(common, classifier_settings(augmentation="randaug"), {})
     check(common, {"class": [0.711767, 0.659105]})
 
 
@@ -91,10 +98,10 @@ def test_vanilla_does_what_it_did(common, classifier_settings):
         ),
     ],
 )
-def test_methods_do_what_they_did(common, tmp_path, classifier_settings, parts_of, method, expected):
+def test_methods_do_what_they_did(common, tmp_path, classifier_settings, terms_of, method, expected):
     ordinary = Classifier(build_backbone(TINY), 3)
     save_model(tmp_path / "oc.pt", ordinary, "classifier", {"backbone": TINY, "output_stride": 16, "classes": 3})
-    train(common, classifier_settings(augmentation="jitter"), parts_of(method), tmp_path / "oc.pt")
+    train(common, classifier_settings(augmentation="jitter"), terms_of(method), tmp_path / "oc.pt")
     check(common, expected)
 
 
@@ -102,11 +109,10 @@ def test_c2am_does_what_it_did(common, tiny, tmp_path, random_maps, write_store)
     drawn = random_maps(tiny.manifest, classwise=False, seed=SEED)
     hints = write_store(tmp_path / "hints.zarr", tiny.manifest, drawn, classwise=False)
     settings = C2amSettings(
-        hints="cams", backbone=TINY, squash=1.15, crop=32, batch_size=4, accumulation=1, epochs=2, learning_rate=0.01,
-        head_rate=10, weight_decay=1e-4, train_batch_norm=True, alpha=0.25, hint_weight=1.0, hint_threshold=0.5,
-        label_smoothing=0.1, precision="float32", compile=False,
+        backbone=TINY, squash=1.15, crop=32, batch_size=4, accumulation=1, epochs=2, learning_rate=0.01, head_rate=10,
+        weight_decay=1e-4, train_batch_norm=True, alpha=0.25, precision="float32",
     )  # fmt: skip
-    train_c2am(**common, hints=hints, settings=settings)
+    train_c2am(**common, hints=hints, settings=settings, hint_settings=HintSettings(1.0, 0.5, 0.1))
     expected = {
         "positive_foreground": [0.336293, 0.371061],
         "positive_background": [0.350961, 0.398286],
@@ -122,7 +128,7 @@ def test_poolnet_does_what_it_did(common, tiny, tmp_path):
         write_grey(tmp_path / "saliency" / f"{row.id}.png", ((tiny.mask(row) > 0) * 255).astype(np.uint8))
     common["manifest"] = Manifest.of(tiny.manifest.rows[:2])
     settings = PoolnetSettings(
-        backbone=TINY, width=0.0625, epochs=2, images_an_update=1, learning_rate=3e-3, weight_decay=5e-4,
+        backbone=TINY, width=0.0625, epochs=2, accumulation=1, learning_rate=3e-3, weight_decay=5e-4,
         smallest_side=0,
     )  # fmt: skip
     train_poolnet(**common, masks=tmp_path / "saliency", settings=settings)
@@ -145,10 +151,10 @@ def test_affinity_does_what_it_did(common, tiny):
 
 
 def test_deeplab_does_what_it_did(common, tiny):
-    settings = DeeplabSettings(
+    settings = DeeplabV3PlusSettings(
         backbone=TINY, output_stride=16, norm="group", width=16, resize=(32, 56), crop=32, augmentation="none",
         batch_size=4, accumulation=2, epochs=2, learning_rate=0.05, weight_decay=4e-5, momentum=0.0, nesterov=False,
-        label_smoothing=0.1, precision="float32", compile=False,
+        label_smoothing=0.1, precision="float32",
     )  # fmt: skip
-    train_deeplab(**common, classes=tiny.classes, masks=tiny.masks, settings=settings)
+    train_segmentation(**common, classes=tiny.classes, masks=tiny.masks, settings=settings)
     check(common, {"loss": [1.89638, 1.2107]})

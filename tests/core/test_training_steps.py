@@ -7,13 +7,20 @@ from PIL import Image
 from torch import nn
 
 from wsss_core.affinity import training as affinity_training
-from wsss_core.affinity.training import AffinitySettings, AffinityStep
+from wsss_core.affinity.training import AffinityStep
 from wsss_core.data import Manifest, write_grey
 from wsss_core.data.mask_folder import folder_digest
-from wsss_core.saliency.c2am_training import C2amSettings, C2amStep
-from wsss_core.saliency.poolnet_training import PoolnetSettings, PoolnetStep, SaliencyPairs
+from wsss_core.recipes.settings import (
+    AffinitySettings,
+    C2amSettings,
+    DeeplabV3PlusSettings,
+    HintSettings,
+    PoolnetSettings,
+)
+from wsss_core.saliency.c2am_training import C2amStep
+from wsss_core.saliency.poolnet_training import PoolnetStep, SaliencyPairs
 from wsss_core.segmentation.losses import segmentation_loss
-from wsss_core.segmentation.training import DeeplabSettings, DeeplabStep
+from wsss_core.segmentation.v3plus_training import DeeplabV3PlusStep
 
 CPU = torch.device("cpu")
 
@@ -41,7 +48,7 @@ def test_affinity_labels_are_shrunk_as_pillow_does(monkeypatch):
         return {"total": edge.mean()}
 
     monkeypatch.setattr(affinity_training, "affinity_loss", loss)
-    settings = AffinitySettings("", (8, 8), 16, 3, 2, 1, 0.1, 1e-4)
+    settings = AffinitySettings(resize=(8, 8), crop=16, radius=3, batch_size=2, epochs=1)
     step = AffinityStep(FakeAffinityNet(), settings, 4, 5, CPU)
     masks = np.random.default_rng(0).integers(0, 255, (2, 16, 16), np.uint8)
     step({"image": torch.zeros(2, 3, 16, 16), "mask": torch.from_numpy(masks)}, 0)
@@ -74,14 +81,13 @@ class FakeC2am(nn.Module):
 
 def c2am_settings(**changes) -> C2amSettings:
     values = {
-        "hints": "cams", "backbone": "", "squash": 1.15, "crop": 8, "batch_size": 2, "accumulation": 1, "epochs": 1,
-        "learning_rate": 0.1, "head_rate": 10, "weight_decay": 0.0, "train_batch_norm": True, "alpha": 0.25,
-        "hint_weight": 1.0, "hint_threshold": 0.4, "label_smoothing": 0.1, "precision": "float32", "compile": False,
+        "squash": 1.15, "crop": 8, "batch_size": 2, "accumulation": 1, "epochs": 1, "learning_rate": 0.1,
+        "head_rate": 10, "weight_decay": 0.0, "train_batch_norm": True, "alpha": 0.25, "precision": "float32",
     }  # fmt: skip
     return C2amSettings(**values | changes)
 
 
-def moves(settings: C2amSettings) -> list[torch.Tensor]:
+def moves(hints: HintSettings) -> list[torch.Tensor]:
     """How far the weights of the network go in one step."""
     generator = torch.Generator().manual_seed(1)
     batch = {
@@ -90,13 +96,13 @@ def moves(settings: C2amSettings) -> list[torch.Tensor]:
     }
     model = FakeC2am()
     before = [p.detach().clone() for p in model.parameters()]
-    losses = C2amStep(model, settings, 4, CPU)(batch, 0)
+    losses = C2amStep(model, c2am_settings(), hints, 4, CPU)(batch, 0)
     assert list(losses) == ["positive_foreground", "positive_background", "negative", "hint"]
     return [p.detach() - old for p, old in zip(model.parameters(), before, strict=True)]
 
 
 def test_the_weight_of_the_hints_multiplies_their_loss_alone():
-    none, one, three = (moves(c2am_settings(hint_weight=weight)) for weight in (0.0, 1.0, 3.0))
+    none, one, three = (moves(HintSettings(weight=weight)) for weight in (0.0, 1.0, 3.0))
     for a, b, c in zip(none, one, three, strict=True):
         torch.testing.assert_close(c - a, 3 * (b - a), rtol=1e-3, atol=1e-6)
     assert not torch.equal(none[0], one[0])
@@ -104,7 +110,7 @@ def test_the_weight_of_the_hints_multiplies_their_loss_alone():
 
 def test_c2am_sums_gradients_until_an_update_is_due():
     model = FakeC2am()
-    step = C2amStep(model, c2am_settings(accumulation=2), 4, CPU)
+    step = C2amStep(model, c2am_settings(accumulation=2), HintSettings(), 4, CPU)
     batch = {"image": torch.randn(2, 3, 4, 4), "hint": torch.ones(2, 1, 4, 4)}
     before = model.features.weight.detach().clone()
     step(batch, 0)
@@ -130,13 +136,13 @@ class FakeDeepLab(nn.Module):
 
 
 def test_the_segmentation_loss_is_divided_by_the_accumulation():
-    settings = DeeplabSettings(
-        "", 16, "group", 8, (8, 8), 8, "none", 2, 2, 1, 0.1, 0.0, 0.0, False, 0.1, "float32", False
+    settings = DeeplabV3PlusSettings(
+        accumulation=2, learning_rate=0.1, weight_decay=0.0, momentum=0.0, label_smoothing=0.1, precision="float32"
     )
     images = torch.randn(4, 3, 4, 4)
     masks = torch.randint(0, 3, (4, 4, 4), dtype=torch.uint8)
     model, reference = FakeDeepLab(), FakeDeepLab()
-    step = DeeplabStep(model, settings, 4, CPU)
+    step = DeeplabV3PlusStep(model, settings, 4, CPU)
     for t, part in enumerate((slice(0, 2), slice(2, 4))):
         step({"image": images[part], "mask": masks[part]}, t)
     segmentation_loss(reference(images), masks, 0.1).backward()  # the whole batch at once
@@ -161,8 +167,8 @@ class FakePoolNet(nn.Module):
         return self.level * torch.ones_like(x[:, :1])
 
 
-def poolnet_steps(epoch_length: int, images_an_update: int, count: int) -> list[float]:
-    settings = PoolnetSettings("", 1.0, 1, images_an_update, 0.01, 0.0, 0)
+def poolnet_steps(epoch_length: int, accumulation: int, count: int) -> list[float]:
+    settings = PoolnetSettings(accumulation=accumulation, learning_rate=0.01, weight_decay=0.0)
     model = FakePoolNet()
     step = PoolnetStep(model, settings, epoch_length, CPU)
     batch = {
@@ -178,14 +184,14 @@ def poolnet_steps(epoch_length: int, images_an_update: int, count: int) -> list[
 
 
 def test_poolnet_updates_once_in_so_many_images():
-    levels = poolnet_steps(epoch_length=9, images_an_update=3, count=7)
+    levels = poolnet_steps(epoch_length=9, accumulation=3, count=7)
     changes = [t for t in range(1, 7) if levels[t] != levels[t - 1]]
     assert changes == [2, 5]
     assert levels[0] == 0.5
 
 
 def test_poolnet_forgets_gradients_where_an_epoch_starts_but_goes_on_counting():
-    settings = PoolnetSettings("", 1.0, 1, 3, 0.01, 0.0, 0)
+    settings = PoolnetSettings(accumulation=3, learning_rate=0.01, weight_decay=0.0)
     model = FakePoolNet()
     step = PoolnetStep(model, settings, 2, CPU)
     batch = {

@@ -14,11 +14,11 @@ from torch import nn
 from wsss_core.data import Manifest, Row
 from wsss_core.data.pictures import read_image
 from wsss_core.data.transforms import normalize, to_tensor
-from wsss_core.fitting.loader import EpochLoader
+from wsss_core.recipes.settings import DeeplabV2Settings
 from wsss_core.segmentation.losses import multi_scale_loss
-from wsss_core.segmentation.training import load_deeplab, train_deeplab
+from wsss_core.segmentation.training import load_segmentation, train_segmentation
 from wsss_core.segmentation.v2 import CaffeResNet101, DeepLabV2, build_deeplabv2, usual_names
-from wsss_core.segmentation.v2_training import CountedLoader, DeeplabV2Settings, DeeplabV2Step, ScaledCrops
+from wsss_core.segmentation.v2_training import CountedLoader, DeeplabV2Step, ScaledCrops
 
 CPU = torch.device("cpu")
 SEED = 9
@@ -42,9 +42,8 @@ class FakeBackbone(nn.Module):
 def settings(**changes) -> DeeplabV2Settings:
     values = {
         "backbone": "test_resnet", "scales": (0.5, 1.0, 1.5), "crop": 32, "batch_size": 3, "accumulation": 2,
-        "iterations": 4, "decay_every": 2, "learning_rate": 0.001, "weight_decay": 5e-4, "momentum": 0.9,
+        "updates": 4, "decay_every": 2, "learning_rate": 0.001, "weight_decay": 5e-4, "momentum": 0.9,
         "precision": "float32",
-        "compile": False,
     }  # fmt: skip
     return DeeplabV2Settings(**values | changes)
 
@@ -171,7 +170,7 @@ def test_weights_load_under_usual_and_under_deeplab_pytorchs_names(caffe, tmp_pa
 
 def test_weights_of_another_network_are_refused_by_the_files_name(tmp_path):
     torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "odd.pth")
-    with pytest.raises(ValueError, match=r"odd\.pth does not hold weights of a ResNet-101.*deeplabv2\.weights"):
+    with pytest.raises(ValueError, match=r"odd\.pth does not hold weights of a ResNet-101.*segmentation\.v2\.weights"):
         CaffeResNet101().load_weights(tmp_path / "odd.pth")
 
 
@@ -265,9 +264,9 @@ def test_groups_have_caffes_factors_and_decays():
     assert found == [(53, 0.1, 5e-4, 0.9), (4, 1.0, 5e-4, 0.9), (4, 2.0, 0.0, 0.9)]
 
 
-def test_the_learning_rate_falls_at_every_so_many_iterations():
+def test_the_learning_rate_falls_at_every_so_many_updates():
     net = DeepLabV2(FakeBackbone(), classes=3)
-    step = DeeplabV2Step(net, settings(accumulation=1, iterations=25, decay_every=10, learning_rate=0.5), CPU)
+    step = DeeplabV2Step(net, settings(accumulation=1, updates=25, decay_every=10, learning_rate=0.5), CPU)
     rates = []
     for t in range(25):
         rates.append(step.optimizer.lr)
@@ -275,7 +274,7 @@ def test_the_learning_rate_falls_at_every_so_many_iterations():
     assert rates == pytest.approx([0.5] * 10 + [0.5 * (15 / 25) ** 0.9] * 10 + [0.5 * (5 / 25) ** 0.9] * 5)
 
 
-def test_an_iteration_takes_the_mean_loss_of_its_batches():
+def test_an_update_takes_the_mean_loss_of_its_batches():
     net, reference = DeepLabV2(FakeBackbone(), classes=3), DeepLabV2(FakeBackbone(), classes=3)
     reference.load_state_dict(net.state_dict())
     step = DeeplabV2Step(net, settings(weight_decay=0.0), CPU)
@@ -301,7 +300,7 @@ def test_batches_are_counted_over_epochs():
         def sample(self, index, rng):
             return {"index": index}
 
-    loader = CountedLoader(EpochLoader(Numbers(), batch_size=2, seed=0, workers=0, drop_last=False), 7)
+    loader = CountedLoader(Numbers(), batches=7, batch_size=2, seed=0, workers=0)
     epochs = [[batch["index"].tolist() for batch in loader.epoch(epoch)] for epoch in range(loader.epochs)]
     assert [list(map(len, epoch)) for epoch in epochs] == [[2, 2, 1], [2, 2, 1], [2]]
     assert sorted(index for batch in epochs[0] for index in batch) == [0, 1, 2, 3, 4]
@@ -313,7 +312,7 @@ def common(tiny, tmp_path) -> dict:
     torch.manual_seed(SEED)
     return {
         "manifest": tiny.manifest, "classes": tiny.classes, "masks": tiny.masks, "weights": None,
-        "output": tmp_path / "deeplab.pt", "seed": SEED, "device": CPU,
+        "output": tmp_path / "segmentation.pt", "seed": SEED, "device": CPU,
     }  # fmt: skip
 
 
@@ -322,10 +321,10 @@ def losses(common: dict) -> list[float]:
 
 
 def test_deeplabv2_does_what_it_did_and_loads_as_it_was_saved(common, tiny):
-    """Four iterations of two batches: two whole epochs of three batches and two batches of a third."""
-    train_deeplab(**common, settings=settings())
+    """Four updates of two batches: two whole epochs of three batches and two batches of a third."""
+    train_segmentation(**common, settings=settings())
     assert losses(common) == pytest.approx([5.28895, 4.33239, 3.88082], rel=1e-3)
-    again = load_deeplab(common["output"])
+    again = load_segmentation(common["output"])
     state = torch.load(common["output"], weights_only=True)
     assert state["recipe"] == {"network": "v2", "backbone": "test_resnet", "classes": 4, "masks": "pseudo_masks"}
     assert all(torch.equal(value, state["state"][name]) for name, value in again.state_dict().items())
@@ -333,11 +332,11 @@ def test_deeplabv2_does_what_it_did_and_loads_as_it_was_saved(common, tiny):
 
 
 def test_a_stopped_training_goes_on_to_the_same_losses(common, monkeypatch, tmp_path):
-    train_deeplab(**common, settings=settings())
+    train_segmentation(**common, settings=settings())
     whole = losses(common)
 
     def stop(self, batch, step):
-        if step == 4:  # the first epoch ended in the middle of an iteration
+        if step == 4:  # the first epoch ended in the middle of an update
             raise KeyboardInterrupt
         return call(self, batch, step)
 
@@ -345,18 +344,18 @@ def test_a_stopped_training_goes_on_to_the_same_losses(common, monkeypatch, tmp_
     torch.manual_seed(SEED)
     monkeypatch.setattr(DeeplabV2Step, "__call__", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_deeplab(**common, settings=settings())
+        train_segmentation(**common, settings=settings())
     monkeypatch.setattr(DeeplabV2Step, "__call__", call)
-    train_deeplab(**common, settings=settings())
+    train_segmentation(**common, settings=settings())
     assert losses(common) == pytest.approx(whole, rel=1e-6)
 
 
 def test_true_masks_train_as_a_folder_of_the_same_masks_does(common, tiny, tmp_path):
-    train_deeplab(**common, settings=settings(iterations=2))
+    train_segmentation(**common, settings=settings(updates=2))
     from_folder = losses(common)
     torch.manual_seed(SEED)
     true = common | {"masks": None, "output": tmp_path / "true.pt"}
-    train_deeplab(**true, settings=settings(iterations=2))
+    train_segmentation(**true, settings=settings(updates=2))
     assert losses(true) == from_folder
     assert torch.load(true["output"], weights_only=True)["recipe"]["masks"] == "ground_truth"
 
@@ -366,5 +365,5 @@ def test_an_image_without_a_true_mask_stops_full_supervision(common):
     rows[3] = dataclasses.replace(rows[3], mask="")
     bare = common | {"masks": None, "manifest": Manifest.of(rows)}
     with pytest.raises(ValueError, match=r"1 of 8 training images have no true mask, the first is image3"):
-        train_deeplab(**bare, settings=settings())
+        train_segmentation(**bare, settings=settings())
     assert not common["output"].exists()

@@ -1,8 +1,10 @@
 """The whole pipeline on a tiny data set, with real Snakemake, scripts and networks, on the CPU."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from collections import Counter
 
@@ -12,12 +14,12 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from snakemake_cli import ROOT, SCORES, command, planned, snakemake, succeed
+from snakemake_cli import ROOT, SCORES, command, jobs_in, planned, snakemake, succeed
 
 from wsss_core.data import Manifest
 from wsss_core.data.kinds.demo import DEMO_CLASSES
 from wsss_core.maps.store import MapStore
-from wsss_core.revisions import REVISION
+from wsss_core.recipes.revisions import REVISION
 
 pytestmark = pytest.mark.e2e
 
@@ -27,6 +29,7 @@ BY_EPOCH = "results/demo/cam/priors_by_epoch.json"
 LIMIT = 900  # seconds; the whole run takes two or three minutes on two cores
 # Starting worker processes costs more than these few pictures: only these rules, one a kind of worker, have them.
 WITH_WORKERS = {"train_classifier", "make_saliency_masks"}
+TOY = {"method": "smooth", "smooth": {"sigma": 1.5}}
 THREADS = ("--set-threads", *(f"{rule}=1" for rule in sorted(set(REVISION) - WITH_WORKERS)))
 
 
@@ -154,8 +157,6 @@ def test_a_truncated_picture_stops_the_manifest_and_is_named(finished, tmp_path)
         },
         "splits": {"train": "train", "scored": "train", "val": "val"},
         "classes": None,
-        "settings": {},
-        "runs": {},
     }
     target = "results/own/manifest/train.csv"
     call = {"targets": [target], "config": {"datasets": {"own": own}}}
@@ -166,3 +167,33 @@ def test_a_truncated_picture_stops_the_manifest_and_is_named(finished, tmp_path)
     shutil.copy(demo / "JPEGImages/train_00003.jpg", victim)
     succeed(tmp_path, **call)
     assert len(Manifest.read(tmp_path / target)) == 24
+
+
+def test_a_refinement_of_ones_own_takes_its_own_files_and_an_entry_of_each_registry(finished, tmp_path):
+    """A copy of the workflow with one rule, one script and one module more; see ``tests/toy``."""
+    for name in ("config.yaml", "environment.yml", "config", "workflow"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    toy = ROOT / "tests/toy"
+    shutil.copy(toy / "toy_method.py", tmp_path)
+    shutil.copy(toy / "toy.smk", tmp_path / "workflow/rules")
+    shutil.copy(toy / "smooth_cams.py", tmp_path / "workflow/scripts")
+    rules = (ROOT / "Snakefile").read_text() + '\n\ninclude: "workflow/rules/toy.smk"\n'
+    (tmp_path / "Snakefile").write_text(rules.replace('min_version("9.0")', 'min_version("9.0")\nimport toy_method'))
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({**TINY, "runs": {"mine": {"extends": "cam", "saliency": "none", "refinement": TOY}}})
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    write = "from wsss_core.recipes.document import write; import toy_method; import os; os.mkdir('docs'); write('.')"
+    subprocess.run([sys.executable, "-c", write], cwd=tmp_path, env=environment, check=True)  # the schema has it too
+    shutil.copytree(finished / "results", tmp_path / "results")
+    words = ["--cores", "2", "--configfile", "mine.yaml", "--show-failed-logs", *("--rerun-triggers", "mtime")]
+    target = "results/demo/mine/pseudo_miou.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *words, "--", target, "results/demo/mine/pseudo_masks/train"],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert jobs_in(done.stdout) == Counter(smooth_cams=1, make_pseudo_masks=1, evaluate_pseudo_masks=1)
+    assert json.loads((tmp_path / target).read_text())["images"] == 24
+    assert MapStore(tmp_path / "results/demo/mine/smoothed/train.zarr").about["settings"] == {"sigma": 1.5}

@@ -1,5 +1,6 @@
-"""config.yaml, its schema and the settings of the core say the same; mistakes stop with the name of the key."""
+"""config.yaml and what it includes: the schema is that of the settings, and mistakes stop with the name of the key."""
 
+import re
 from copy import deepcopy
 from dataclasses import fields
 
@@ -9,61 +10,19 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config, validate
 from snakemake_cli import ROOT
 
-from wsss_core.affinity.labels import AffinityLabelSettings
-from wsss_core.affinity.pseudo_masks import PseudoMaskSettings
-from wsss_core.affinity.training import AffinitySettings
-from wsss_core.affinity.walk import WalkSettings
-from wsss_core.classifiers.cams import CamSettings
-from wsss_core.classifiers.class_choice import STRATEGIES
-from wsss_core.classifiers.epochs import MonitoringSettings
-from wsss_core.classifiers.training import (
-    ClassifierSettings,
-    DiscriminatorSettings,
-    ErasingSettings,
-    Parts,
-    PuzzleSettings,
-    Ramp,
-)
-from wsss_core.data.mixing import KINDS
-from wsss_core.data.transforms import AUGMENTATIONS
-from wsss_core.fitting.averaging import AverageSettings
-from wsss_core.networks.backbones import FROZEN
-from wsss_core.recipes import METHODS
-from wsss_core.saliency.c2am_maps import C2amMapSettings
-from wsss_core.saliency.c2am_training import C2amSettings
-from wsss_core.saliency.masks import SaliencyMaskSettings
-from wsss_core.saliency.poolnet_training import PoolnetSettings
-from wsss_core.scores.results import SweepSettings
-from wsss_core.scores.saliency import SaliencyScoreSettings
-from wsss_core.segmentation.prediction import PredictionSettings
-from wsss_core.segmentation.training import DeeplabSettings
-from wsss_core.segmentation.v2_training import DeeplabV2Settings
+from wsss_core.recipes.__main__ import main
+from wsss_core.recipes.config import RecipeError, assemble, merge, read_config
+from wsss_core.recipes.depths import depths
+from wsss_core.recipes.document import config_schema, texts
+from wsss_core.recipes.methods import METHODS, SECTIONS, SLOTS
+from wsss_core.recipes.recipes import Recipes
+from wsss_core.recipes.settings import identity, made, plain
+from wsss_core.recipes.tree import OF_DATASET, OF_RUN, Tree
 
-SCHEMA_PATH = ROOT / "workflow/schemas/config.schema.yaml"
-SCHEMA = yaml.safe_load(SCHEMA_PATH.read_text())
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
-DATACLASSES = {
-    "classifier": ClassifierSettings,
-    "puzzle": PuzzleSettings,
-    "erasing": ErasingSettings,
-    "discriminator": DiscriminatorSettings,
-    "monitoring": MonitoringSettings,
-    "cams": CamSettings,
-    "priors": SweepSettings,
-    "c2am": C2amSettings,
-    "c2am_maps": C2amMapSettings,
-    "saliency_masks": SaliencyMaskSettings,
-    "saliency_scores": SaliencyScoreSettings,
-    "poolnet": PoolnetSettings,
-    "affinity_labels": AffinityLabelSettings,
-    "affinity": AffinitySettings,
-    "walk": WalkSettings,
-    "pseudo_masks": PseudoMaskSettings,
-    "pseudo_scores": SweepSettings,
-    "deeplab": DeeplabSettings,
-    "deeplabv2": DeeplabV2Settings,
-    "prediction": PredictionSettings,
-}
+SCHEMA_PATH = str(ROOT / "workflow/schemas/config.schema.yaml")
+SCHEMA = config_schema()
+CONFIG = read_config([], ROOT)
+ALL_SECTIONS = {f"{slot}.{name}": kind for slot in SLOTS for name, kind in SECTIONS[slot].items()}
 
 
 def configuration(overlay=None):
@@ -73,51 +32,46 @@ def configuration(overlay=None):
 
 
 def test_config_yaml_passes_its_schema():
-    validate(configuration(), str(SCHEMA_PATH))
+    validate(configuration(), SCHEMA_PATH, set_default=False)
 
 
-def test_settings_schema_and_dataclasses_have_the_same_sections():
-    assert set(configuration()["settings"]) == set(SCHEMA["$defs"]["settings"]["properties"]) == set(DATACLASSES)
-    assert set(SCHEMA["properties"]["settings"]["required"]) == set(DATACLASSES)
+@pytest.mark.parametrize("path", sorted(texts()))
+def test_what_is_made_from_the_settings_is_that_of_the_settings(path):
+    mended = "run `python -m wsss_core.recipes write` and commit what it changes"
+    assert (ROOT / path).read_text(encoding="utf-8") == texts()[path], mended
 
 
-# Keys that are no field: an input of the stage, the choice between two dataclasses.
-INPUTS = {"weights", "network"}
-# Fields that are no key of the section: images are looked at as large as the classifier's crops.
-FROM_ELSEWHERE = {"monitoring": {"crop"}}
+@pytest.mark.parametrize("dataset", CONFIG["datasets"])
+def test_every_run_is_whole_on_every_data_set(dataset):
+    """But for masks that go deeper than the small networks of the small data sets."""
+    recipes = Recipes(CONFIG)
+    for run in CONFIG["runs"]:
+        try:
+            recipes.flat(dataset, run)
+        except RecipeError as error:
+            assert re.search("masking_depth is [67]", str(error)), error
+            assert dataset in ("demo", "voc-mini", "coco-mini")
 
 
-@pytest.mark.parametrize("section", DATACLASSES)
-def test_settings_schema_and_dataclass_have_the_same_keys(section):
-    in_config = set(configuration()["settings"][section])
-    in_schema = SCHEMA["$defs"]["settings"]["properties"][section]["properties"]
-    in_class = {field.name for field in fields(DATACLASSES[section])} - FROM_ELSEWHERE.get(section, set())
-    assert in_config == set(in_schema) == in_class | (INPUTS & in_config)
+def test_the_small_data_sets_have_no_entry_for_a_single_run():
+    assert [name for name in ("demo", "voc-mini", "coco-mini") if CONFIG["datasets"][name].get("runs")] == []
 
 
-def test_settings_within_settings_have_the_same_keys():
-    average = SCHEMA["$defs"]["settings"]["properties"]["classifier"]["properties"]["average"]["oneOf"][1]
-    for node, kind in ((average, AverageSettings), (SCHEMA["$defs"]["ramp"], Ramp)):
-        assert set(node["properties"]) == {field.name for field in fields(kind)}
-    assert set(average["required"]) == set(average["properties"])  # config.yaml has none that would fill it up
+@pytest.mark.parametrize("name", ALL_SECTIONS)
+def test_defaults_are_within_their_own_ranges_and_survive_the_way_to_a_job(name):
+    section = ALL_SECTIONS[name]()
+    assert made(type(section), plain(section)) == section
+    told = made(type(section), identity(section))
+    left_out = {key for key in plain(section) if key not in identity(section)}
+    assert {f.name for f in fields(section) if getattr(told, f.name) != getattr(section, f.name)} <= left_out
 
 
-def test_the_settings_of_a_classifier_make_all_parts_of_every_method():
-    settings = configuration()["settings"]
-    for method, sections in METHODS.items():
-        parts = Parts.from_config({"classifier": settings["classifier"]} | {name: settings[name] for name in sections})
-        made = {name for name in METHODS["pnoc"] if getattr(parts, name)}
-        assert made == set(sections), method
-        assert all(isinstance(getattr(parts, name), DATACLASSES[name]) for name in sections)
-
-
-def test_methods_of_the_schema_are_those_of_the_recipes():
-    assert SCHEMA["$defs"]["run"]["properties"]["method"]["enum"] == list(METHODS)
-    choices = SCHEMA["$defs"]["settings"]["properties"]
-    assert choices["erasing"]["properties"]["class_choice"]["enum"] == list(STRATEGIES)
-    assert choices["classifier"]["properties"]["mixing"]["enum"] == ["none", *KINDS]
-    assert choices["classifier"]["properties"]["frozen"]["enum"] == list(FROZEN)
-    assert choices["classifier"]["properties"]["augmentation"]["enum"] == list(AUGMENTATIONS)
+def test_the_schema_names_all_methods_and_sections():
+    for slot in SLOTS:
+        choices = SCHEMA["$defs"][slot]
+        assert choices["then"]["enum"] == [*METHODS[slot], "none"]
+        assert set(SECTIONS[slot]) <= set(choices["else"]["properties"])
+        assert all(set(method.sections) <= set(SECTIONS[slot]) for method in METHODS[slot].values())
 
 
 def objects_of(node):
@@ -134,33 +88,149 @@ def objects_of(node):
 
 def test_every_key_is_described_and_unknown_ones_are_refused():
     closed = [node for node in objects_of(SCHEMA) if "properties" in node and "allOf" not in node]
+    assert len(closed) > 20
     assert all(node["additionalProperties"] is False for node in closed)
     entries = [(name, entry) for node in closed for name, entry in node["properties"].items()]
-    assert [name for name, entry in entries if not {"description", "$ref"} & set(entry)] == []
-    assert all("description" in definition for definition in SCHEMA["$defs"].values())
+    assert [name for name, entry in entries if not {"description", "$ref", "anyOf"} & set(entry)] == []
+    assert "default" not in yaml.safe_dump(SCHEMA["$defs"]).replace("by default", "").split()
+
+
+def of_demo(slot, **sections):
+    return {"datasets": {"demo": {"settings": {slot: sections}}}}
 
 
 @pytest.mark.parametrize(
     ("overlay", "message"),
     [
-        ({"settings": {"cams": {"scale": [1.0]}}}, "'scale' was unexpected"),
-        ({"datasets": {"demo": {"settings": {"deeplab": {"epoch": 3}}}}}, "'epoch' was unexpected"),
-        ({"datasets": {"demo": {"runs": {"pnoc": {"classifer": {}}}}}}, "'classifer' was unexpected"),
+        ({"settings": {"prior": {"cams": {"scale": [1.0]}}}}, "'scale' was unexpected"),
+        (of_demo("segmentation", v3plus={"epoch": 3}), "'epoch' was unexpected"),
+        ({"datasets": {"demo": {"runs": {"pnoc": {"prior": {"classifer": {}}}}}}}, "'classifer' was unexpected"),
         ({"datasets": {"voc": {"path": "here"}}}, "'path' was unexpected"),
         ({"datasets": {"voc": {"kind": "vok"}}}, "'vok' is not one of"),
-        ({"runs": {"pnoc": {"method": "pnok"}}}, "'pnok' is not one of"),
-        ({"runs": {"pnoc": {"prior": "cam"}}}, "'prior' was unexpected"),
-        ({"settings": {"classifier": {"mixing": "mosaic"}}}, "'mosaic' is not one of"),
-        ({"settings": {"classifier": {"average": {"decay": 0.9}}}}, "average"),
-        ({"settings": {"classifier": {"mixing_probability": 1.5}}}, "1.5 is greater than the maximum"),
-        ({"settings": {"erasing": {"class_choice": "rare"}}}, "'rare' is not one of"),
-        ({"settings": {"erasing": {"masking_depth": -1}}}, "-1 is less than the minimum"),
-        ({"settings": {"puzzle": {"pieces": 9}}}, "9 is not one of"),
-        ({"settings": {"deeplab": {"learning_rate": "1e-4"}}}, "'1e-4' is not of type 'number'"),  # YAML's 1e-4
-        ({"settings": {"cams": {"scales": []}}}, "scales"),
+        ({"runs": {"pnoc": {"prior": {"method": "pnok"}}}}, "'pnok' is not one of"),
+        ({"runs": {"pnoc": {"priors": "cam"}}}, "'priors' was unexpected"),
+        ({"runs": {"pnoc": {"saliency": "non"}}}, "'non' is not one of"),
+        ({"runs": {"pnoc": {"saliency": {"ordinary": "cam"}}}}, "'ordinary' was unexpected"),
+        ({"settings": {"prior": {"classifier": {"mixing": {"kind": "mosaic"}}}}}, "mosaic"),
+        ({"settings": {"prior": {"classifier": {"average": {"often": 3}}}}}, "average"),
+        ({"settings": {"prior": {"classifier": {"mixing": {"probability": 1.5}}}}}, "1.5"),
+        ({"settings": {"prior": {"erasing": {"class_choice": "rare"}}}}, "'rare' is not one of"),
+        ({"settings": {"prior": {"erasing": {"masking_depth": -1}}}}, "-1 is less than the minimum"),
+        ({"settings": {"prior": {"puzzle": {"pieces": 9}}}}, "9 is not one of"),
+        # YAML's 1e-4 is text
+        ({"settings": {"segmentation": {"v3plus": {"learning_rate": "1e-4"}}}}, "'1e-4' is not of type 'number'"),
+        ({"settings": {"prior": {"cams": {"scales": []}}}}, "scales"),
         ({"seeds": [-1]}, "-1 is less than the minimum"),
+        ({"results": ""}, "results"),
     ],
 )
 def test_a_mistake_stops_with_its_name(overlay, message):
     with pytest.raises(WorkflowError, match=message):
-        validate(configuration(overlay), str(SCHEMA_PATH))
+        validate(configuration(overlay), SCHEMA_PATH, set_default=False)
+
+
+# --- included files ---
+
+
+def test_a_file_of_ones_own_wins_over_what_is_included(tmp_path):
+    (tmp_path / "mine.yaml").write_text("runs: {pnoc: {prior: {discriminator: {leak: false}}}}\nseeds: [7]\n")
+    config = read_config([tmp_path / "mine.yaml"], ROOT)
+    assert config["runs"]["pnoc"]["prior"]["discriminator"] == {"leak": False}
+    assert config["runs"]["pnoc"]["prior"]["method"] == "pnoc"
+    assert config["seeds"] == [7]
+
+
+def test_included_files_start_from_the_folder_of_config_yaml(tmp_path):
+    (tmp_path / "runs.yaml").write_text("runs: {one: {prior: {method: cam}}}\n")
+    assert assemble({"include": ["runs.yaml"]}, tmp_path)["runs"] == {"one": {"prior": {"method": "cam"}}}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"cannot read the config file .*a\.yaml \(No such file or directory\)"),
+        ({"a": "runs: ["}, r"a\.yaml is not YAML"),
+        ({"a": "- runs"}, r"a\.yaml must hold keys and values"),
+        (
+            {"a": "runs: {x: {}}", "b": "runs: {x: {}}"},
+            r"b\.yaml: runs\.x is declared by another included file as well",
+        ),
+    ],
+)
+def test_an_included_file_that_cannot_be_used_is_named(tmp_path, files, message):
+    for name, text in files.items():
+        (tmp_path / f"{name}.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        assemble({"include": [f"{name}.yaml" for name in (files or "a")]}, tmp_path)
+
+
+# --- README and the command ---
+
+
+def snippet(file):
+    """The YAML that the README shows for a file of one's own."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    return next(yaml.safe_load(block) for block in blocks if block.startswith(f"# {file}"))
+
+
+@pytest.mark.parametrize("dataset", CONFIG["datasets"])
+def test_the_readmes_ablation_differs_in_its_one_setting_on_every_data_set(dataset):
+    config = deepcopy(CONFIG)
+    merge(config, snippet("mine.yaml"))
+    validate(config, SCHEMA_PATH, set_default=False)
+    recipes = Recipes(config)
+    found = recipes.differences((dataset, "pnoc"), (dataset, "pnoc_no_leak"))
+    # the demo and voc-mini train P-NOC without the leak anyway
+    expected = {"prior.discriminator.leak": (True, False)}
+    assert found == (expected if recipes.section(dataset, "pnoc", "prior.discriminator").leak else {})
+
+
+def test_the_command_prints_a_run_and_where_its_values_come_from(capsys):
+    assert main(["show", "demo/pnoc"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["prior.method", "pnoc"] in lines
+    assert ["prior.classifier.crop", "96", "datasets.demo"] in lines
+    assert ["prior.erasing.class_choice", "random", "default"] in lines
+
+
+def test_the_command_prints_how_two_runs_differ(capsys):
+    assert main(["diff", "voc/poc", "voc/poc_ls"]) == 1
+    assert capsys.readouterr().out.split() == ["prior.classifier.label_smoothing", "0.0", "0.1"]
+    assert main(["diff", "voc/poc", "voc/poc"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["show", "pnoc"], "write the data set and the run, such as voc/pnoc"),
+        (["show", "vok/pnoc"], "unknown data set 'vok'; config.yaml has voc"),
+        (["diff", "voc/pnoc", "voc/pnok"], "unknown run 'pnok'"),
+        (["show", "demo/occse_depth7"], "masking_depth is 7"),
+    ],
+)
+def test_the_command_says_in_one_line_what_is_wrong(capsys, words, message):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+# --- paths ---
+
+
+def test_every_artefact_of_a_method_has_a_path_of_its_own():
+    made_by_stages = {stage.makes for slot in SLOTS for m in METHODS[slot].values() for stage in m.stages}
+    assert made_by_stages <= set(OF_RUN)
+    assert len(set(OF_RUN.values())) == len(OF_RUN)
+    assert not set(OF_RUN) & set(OF_DATASET)
+
+
+def test_folders_of_results_and_logs_can_be_others():
+    tree = Tree.of({"results": "trial/results", "logs": "trial/logs"})
+    assert tree.path("cams", dataset="demo", run="pnoc") == "trial/results/demo/pnoc/cams/{subset}.zarr"
+    assert tree.path("manifest", dataset="demo", subset="val") == "trial/results/demo/manifest/val.csv"
+    assert tree.log("dump_cams", "dataset", "run", "subset") == "trial/logs/{dataset}/{run}/dump_cams.{subset}.log"
+    assert tree.benchmark("make_demo", "dataset") == "benchmarks/{dataset}/make_demo.tsv"
+    assert tree.history("affinity") == "trial/results/{dataset}/{run}/affinity.history.csv"
+
+
+def test_networks_of_known_depth():
+    assert (depths("resnet38d"), depths("vgg16"), depths("resnet50")) == (7, 7, 5)

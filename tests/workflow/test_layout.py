@@ -7,7 +7,7 @@ import pytest
 import yaml
 from snakemake_cli import ROOT
 
-from wsss_core.revisions import REVISION
+from wsss_core.recipes.revisions import REVISION
 
 RULES = {
     name: body

@@ -12,7 +12,7 @@ SCORE, TRAIN, VAL = (
 def test_the_network_is_planned_whole_with_masks_of_val_alone(tmp_path):
     plan = planned(tmp_path, targets=[SCORE, VAL])
     assert (plan["make_masks"], plan["make_manifest"], plan["make_classes"]) == (1, 2, 1)
-    trainings = ("train_c2am", "train_poolnet", "train_affinity", "train_deeplab", "evaluate_segmentation")
+    trainings = ("train_c2am", "train_poolnet", "train_affinity", "train_segmentation", "evaluate_segmentation")
     assert {rule: plan[rule] for rule in trainings} == dict.fromkeys(trainings, 1)
 
 

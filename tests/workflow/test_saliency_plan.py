@@ -6,16 +6,16 @@ import pytest
 from snakemake_cli import planned, succeed
 
 RUNS = {
-    "split": {"priors": "cam", "ordinary": "cam", "settings": {"c2am": {"hints": "none"}}},
-    "borrower": {"priors": "cam", "saliency": "split", "settings": {"saliency_masks": {"threshold": 0.75}}},
-    "hinted": {"priors": "cam", "ordinary": "cam", "settings": {"saliency_masks": {"threshold": 0.75}}},
+    "split": {"extends": "cam", "saliency": {"method": "c2am"}},
+    "borrower": {"extends": "cam", "saliency": {"from": "split"}},
+    "hinted": {"extends": "cam", "saliency": {"hints": {"threshold": 0.5}}},
 }
 CONFIG = {
     "runs": RUNS,
-    "datasets": {"demo": {"settings": {"c2am": {"weights": "none"}, "poolnet": {"weights": "none"}}}},
+    "datasets": {"demo": {"settings": {"saliency": {"c2am": {"weights": "none"}, "poolnet": {"weights": "none"}}}}},
 }
 BORROWED = "results/demo/borrower/saliency_miou.json"
-SALIENCY = {"train_c2am", "dump_saliency", "make_saliency_masks", "train_poolnet", "predict_saliency"}
+SALIENCY = {"train_c2am", "dump_c2am_maps", "make_saliency_masks", "train_poolnet", "predict_saliency"}
 
 
 def test_c2am_without_hints_needs_no_cams_and_no_labels(tmp_path):
@@ -43,11 +43,11 @@ def scored(tmp_path):
 
 def with_threshold(run):
     """The runs, one of them with another threshold of its saliency masks."""
-    settings = RUNS[run]["settings"] | {"saliency_masks": {"threshold": 0.5}}
-    return CONFIG | {"runs": RUNS | {run: RUNS[run] | {"settings": settings}}}
+    other = {run: {"extends": "cam", "saliency": {"method": "c2am", "masks": {"threshold": 0.5}}}}
+    return CONFIG | {"runs": RUNS | other}
 
 
 def test_the_score_follows_the_settings_of_the_run_that_made_the_saliency(scored):
-    assert planned(scored, targets=[BORROWED], config=with_threshold("borrower")) == Counter()
+    assert planned(scored, targets=[BORROWED], config=CONFIG) == Counter()
     plan = planned(scored, targets=[BORROWED], config=with_threshold("split"))
     assert set(plan) == {"make_saliency_masks", "train_poolnet", "predict_saliency", "evaluate_saliency"}

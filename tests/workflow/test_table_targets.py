@@ -1,6 +1,7 @@
 """Tables of papers as targets: which trainings each of them asks for, and that their numbers belong somewhere."""
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,9 +11,11 @@ from snakemake_cli import ROOT, planned, succeed
 
 from wsss_core.data import VOC_CLASSES
 from wsss_core.data.kinds.coco import COCO_CLASSES
+from wsss_core.recipes.tree import OF_RUN
 
-TABLES = sorted((ROOT / "workflow/tables").glob("*.yaml"))
-FIGURES = sorted((ROOT / "workflow/figures").glob("*.yaml"))
+PAPERS = ROOT / "workflow/papers"
+FIGURES = sorted(PAPERS.glob("*/figure*.yaml"))
+TABLES = sorted(set(PAPERS.glob("*/*.yaml")) - set(FIGURES))
 SCHEMA = str(ROOT / "workflow/schemas/table.schema.yaml")
 RESNET38D = "data/weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"  # not to be downloaded by the workflow
 SEEDS = ("", "@seed1", "@seed2")
@@ -47,21 +50,21 @@ TRAINED = {
         "c2am": names("poc pnoc"),
         "poolnet": names("poc pnoc"),
         "affinity": names("puzzle_nosal poc pnoc"),
-        "deeplab": names("supervised_v2 pnoc_v2 supervised_v3 puzzle_nosal poc pnoc"),
+        "segmentation": names("supervised_v2 pnoc_v2 supervised_v3 puzzle_nosal poc pnoc"),
     },
     "pnoc_table9": {
         "classifier": names("cam pnoc"),
         "c2am": names("pnoc"),
         "poolnet": names("pnoc"),
         "affinity": names("pnoc"),
-        "deeplab": names("pnoc_v2 pnoc"),
+        "segmentation": names("pnoc_v2 pnoc"),
     },
     "pnoc_table10": {
         "classifier": names("cam_nols puzzle poc cam pnoc"),
         "c2am": names("poc pnoc"),
         "poolnet": names("poc pnoc"),
         "affinity": names("puzzle_nosal poc pnoc"),
-        "deeplab": names("pnoc_v2 puzzle_nosal poc pnoc"),
+        "segmentation": names("pnoc_v2 puzzle_nosal poc pnoc"),
     },
     "pnoc_supplement": {
         "classifier": names("cam_resnet38d cam_resnet101 cam_vgg16 occse occse_oc_resnet101 occse_oc_vgg16")
@@ -70,9 +73,14 @@ TRAINED = {
 }
 
 
+def name_of(path):
+    """The target of a declared table or figure, without its suffix."""
+    return f"{path.parent.name}_{path.stem}"
+
+
 def targets_of(dataset):
-    tables = [f"results/{dataset}/tables/{path.stem}.md" for path in TABLES]
-    return tables + [f"results/{dataset}/figures/{path.stem}.png" for path in FIGURES]
+    tables = [f"results/{dataset}/tables/{name_of(path)}.md" for path in TABLES]
+    return tables + [f"results/{dataset}/figures/{name_of(path)}.png" for path in FIGURES]
 
 
 @pytest.fixture(scope="module")
@@ -125,35 +133,41 @@ def test_all_tables_and_figures_are_targets_of_the_demo_and_need_no_file_from_el
 
 
 def test_every_table_is_in_the_plan_above():
-    assert {path.stem for path in TABLES} == set(TRAINED)
+    assert {name_of(path) for path in TABLES} == set(TRAINED)
 
 
-@pytest.mark.parametrize("path", [*TABLES, *FIGURES], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*TABLES, *FIGURES], ids=name_of)
 def test_a_table_passes_its_schema(path):
     validate(yaml.safe_load(path.read_text()), SCHEMA)
 
 
-@pytest.mark.parametrize("name", ["pnoc_table7", "pnoc_table10"])
+def test_the_scores_of_tables_are_files_of_runs():
+    assert {OF_RUN[name] for name in yaml.safe_load(Path(SCHEMA).read_text())["$defs"]["score"]["enum"]} == {
+        file for name, file in OF_RUN.items() if file.endswith(".json")
+    }
+
+
+@pytest.mark.parametrize("name", ["table7", "table10"])
 def test_a_stray_key_of_a_table_is_refused(name):
-    table = yaml.safe_load((ROOT / f"workflow/tables/{name}.yaml").read_text())
+    table = yaml.safe_load((PAPERS / f"pnoc/{name}.yaml").read_text())
     with pytest.raises(WorkflowError, match="'seed' was unexpected"):
         validate({**table, "seed": 3}, SCHEMA)
 
 
-@pytest.mark.parametrize("path", [path for path in TABLES if "kind: classes" in path.read_text()], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [path for path in TABLES if "kind: classes" in path.read_text()], ids=name_of)
 def test_the_papers_rows_are_classes_of_the_data_set(path):
     known = {"voc": VOC_CLASSES, "coco14": COCO_CLASSES}
     for dataset, rows in yaml.safe_load(path.read_text())["paper"].items():
         others = ("background", "overall", "deviation", "size", "frequency", "semantic", "correlation")
         assert {row for row in rows if row.split()[0] not in others} <= set(known[dataset])
-        if path.stem != "pnoc_table1":  # which has groups alone
+        if name_of(path) != "pnoc_table1":  # which has groups alone
             assert set(known[dataset]) <= set(rows)
 
 
 def test_the_papers_overall_scores_are_the_means_of_its_classes():
-    for name, dataset in (("pnoc_table3", "voc"), ("pnoc_table5", "coco14"), ("pnoc_table10", "voc")):
-        rows = yaml.safe_load((ROOT / f"workflow/tables/{name}.yaml").read_text())["paper"][dataset]
+    for name, dataset in (("table3", "voc"), ("table5", "coco14"), ("table10", "voc")):
+        rows = yaml.safe_load((PAPERS / f"pnoc/{name}.yaml").read_text())["paper"][dataset]
         classes = VOC_CLASSES if dataset == "voc" else COCO_CLASSES
         scores = [rows[row] for row in ("background", *classes)]
-        for column, printed in list(enumerate(rows["overall"]))[-4 if name == "pnoc_table5" else -5 :]:
+        for column, printed in list(enumerate(rows["overall"]))[-4 if name == "table5" else -5 :]:
             assert sum(score[column] for score in scores) / len(scores) == pytest.approx(printed, abs=0.08)

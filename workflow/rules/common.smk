@@ -1,14 +1,16 @@
-"""Wildcards, and the functions that give rules their inputs and params."""
+"""Wildcards, and the functions that give rules their paths, inputs and params."""
 
 from pathlib import Path
 
-from wsss_core.recipes import PARTS, RecipeError, Recipes, ordered
-from wsss_core.revisions import REVISION
+from wsss_core.recipes.config import RecipeError, ordered
+from wsss_core.recipes.kinds import KINDS, deciding, list_files, makes_masks
+from wsss_core.recipes.recipes import Recipes
+from wsss_core.recipes.revisions import REVISION
+from wsss_core.recipes.settings import identity
+from wsss_core.recipes.tree import Tree
 
 RECIPES = Recipes(config)
-
-# The section of the settings that each network is trained by.
-NETWORKS = {"v3plus": "deeplab", "v2": "deeplabv2"}
+TREE = Tree.of(config)
 
 
 wildcard_constraints:
@@ -23,243 +25,239 @@ def by_attempt(mem_mb):
     return lambda wildcards, attempt: attempt * mem_mb
 
 
-def settings_of(wildcards, sections):
-    """Settings of the run by section, without what an input stands for."""
-    every = RECIPES.settings(wildcards.dataset, wildcards.run)
-    return {s: {k: v for k, v in every[s].items() if k != "weights"} for s in sections}
+# --- a run's artefacts ---
 
 
-def of_run(*sections):
-    """Params function: settings of the run in these sections; those of one section have no name above them."""
+def of(artefact, role=None):
+    """Input function: an artefact of the run, in the folder of the run that it is shared with.
 
-    def settings(wildcards):
-        chosen = settings_of(wildcards, sections)
-        return chosen[sections[0]] if len(sections) == 1 else chosen
-
-    return settings
-
-
-def of_classifier(wildcards):
-    """Params function: settings of the classifier and of the parts that the run's method has."""
-    return settings_of(wildcards, RECIPES.classifier_sections(wildcards.run))
-
-
-def settings_from(wildcards, part, section):
-    """The settings that a part of this run was made with, which are those of the run that it comes from."""
-    source = RECIPES.source(wildcards.run, part)
-    return RECIPES.settings(wildcards.dataset, source)[section]
-
-
-def of_scored_cams(wildcards):
-    """Params function: what the score of the priors states."""
-    return settings_of(wildcards, ["priors"]) | {
-        "cams": settings_from(wildcards, "priors", "cams")
-    }
-
-
-def of_scored_saliency(wildcards):
-    """Params function: what the score of the saliency with CAMs states."""
-    return settings_of(wildcards, ["priors"]) | {
-        "cams": settings_from(wildcards, "priors", "cams"),
-        "saliency_masks": settings_from(wildcards, "saliency", "saliency_masks"),
-        "cams_of": RECIPES.source(wildcards.run, "priors"),
-        "saliency_of": RECIPES.source(wildcards.run, "saliency"),
-    }
-
-
-def of_scored_saliency_gt(wildcards):
-    """Params function: what the score of the saliency with known classes states."""
-    return settings_of(wildcards, ["saliency_scores"]) | {
-        "saliency_masks": settings_from(wildcards, "saliency", "saliency_masks"),
-        "saliency_of": RECIPES.source(wildcards.run, "saliency"),
-    }
-
-
-def of_monitoring(wildcards):
-    """Params function: thresholds, and the crop, of which only images' corners are looked at."""
-    settings = settings_of(wildcards, ("monitoring", "classifier"))
-    return settings["monitoring"] | {"crop": settings["classifier"]["crop"]}
-
-
-def seed_of(wildcards):
-    """The run's seed."""
-    return RECIPES.parse(wildcards.run)[1]
-
-
-def of_dataset(*keys):
-    """Params function: these declarations of the data set."""
-
-    def declarations(wildcards):
-        dataset = config["datasets"][wildcards.dataset]
-        return ordered({key: dataset[key] for key in keys})
-
-    return declarations
-
-
-def images_declared(wildcards):
-    """Params function: what decides about the images of a subset and their labels; scripts call it `declared`."""
-    dataset, subset = config["datasets"][wildcards.dataset], wildcards.subset
-    keys = {
-        "demo": ("kind", "classes"),
-        "voc": ("kind", "classes", "root", "sbd"),
-        "coco": ("kind", "classes", "root", "masks"),
-        "folders": ("kind", "classes", "names", "images", "masks", "labels"),
-    }[dataset["kind"]]
-    declared = {key: dataset[key] for key in keys}
-    for key in {"lists", "subsets"} & set(dataset):
-        # The others are left out: a further subset must not remake the manifests that are there.
-        own = {name: part for name, part in dataset[key].items() if name == subset}
-        declared[key] = ordered(own or dataset[key])
-    if dataset["kind"] == "coco":
-        declared["made_masks"] = f"results/{wildcards.dataset}/masks/{subset}"
-    return declared
-
-
-def image_lists(wildcards):
-    """What a manifest is made from, apart from the images: the demo's folder, or lists, labels and annotations.
-
-    A file that should be there and is not is left to the script, which explains what is expected where.
-    """
-    dataset, subset = config["datasets"][wildcards.dataset], wildcards.subset
-    if dataset["kind"] == "demo":
-        return {"root": f"results/{wildcards.dataset}/VOC2012"}
-    if dataset["kind"] == "folders":
-        files = [dataset["lists"].get(subset), dataset["labels"]]
-        return {"lists": [file for file in files if file and Path(file).is_file()]}
-    if dataset["kind"] == "coco":
-        part = dataset["subsets"].get(subset, {"annotations": "", "list": None})
-        files = [Path(dataset["root"], part["annotations"]), Path(part["list"] or "")]
-        return {"lists": [str(file) for file in files if file.is_file()]}
-    sources = {"train_aug": ("train_aug", "train", "val")}.get(subset, (subset,))
-    folders = [Path(dataset["root"], "ImageSets/Segmentation")]
-    if subset == "train_aug" and dataset["sbd"]:
-        inner = ("", "dataset", "benchmark_RELEASE/dataset")
-        folders += [Path(dataset["sbd"], folder) for folder in inner]
-    lists = [folder / f"{source}.txt" for folder in folders for source in sources]
-    return {"lists": [str(file) for file in lists if file.is_file()]}
-
-
-def over_seeds(name):
-    """This file of every seed of the run."""
-    return lambda wildcards: [
-        f"results/{wildcards.dataset}/{run}/{name}"
-        for run in RECIPES.seeded(wildcards.run)
-    ]
-
-
-def subset_for(role):
-    """Input function's help: the data set's subset with the role train, scored or val."""
-    return lambda wildcards: config["datasets"][wildcards.dataset]["splits"][role]
-
-
-def manifest_for(role):
-    """The manifest of the subset with this role."""
-    return lambda wildcards: (
-        f"results/{wildcards.dataset}/manifest/{subset_for(role)(wildcards)}.csv"
-    )
-
-
-def part_for(role, path):
-    """A file of the run whose name holds the {subset} with this role, in the store that has its images."""
-
-    def input_path(wildcards):
-        subset = RECIPES.train_subset(wildcards.dataset, subset_for(role)(wildcards))
-        return path.format(dataset=wildcards.dataset, run=wildcards.run, subset=subset)
-
-    return input_path
-
-
-def part_from(part, path, role="train", optional=False):
-    """A file of the run that a part of this run comes from.
-
-    Where a word stands for the part (`saliency: none`), it is no file if optional, and an error otherwise.
+    The subset is that of the wildcard, or the one with a role: train, scored or val.
     """
 
     def input_path(wildcards):
-        source = RECIPES.source(wildcards.run, part)
-        if source not in PARTS[part]:
-            subset = getattr(wildcards, "subset", None) or subset_for(role)(wildcards)
-            return path.format(
-                dataset=wildcards.dataset,
-                run=source,
-                subset=RECIPES.train_subset(wildcards.dataset, subset),
-            )
-        if optional:
-            return []
-        raise RecipeError(
-            f"runs.{RECIPES.parse(wildcards.run)[0]}.{part} is {source}: {path} cannot be made"
+        subset = subset_for(role)(wildcards) if role else wildcards.get("subset", "")
+        return TREE.path(
+            artefact,
+            dataset=wildcards.dataset,
+            run=RECIPES.source(wildcards.dataset, wildcards.run, artefact),
+            subset=RECIPES.train_subset(wildcards.dataset, subset),
         )
 
     return input_path
 
 
-def ordinary_classifier(wildcards):
-    """The classifier that looks at erased images, for the methods that have one."""
-    if not RECIPES.needs(wildcards.run, "erasing"):
-        return []
-    run = RECIPES.ordinary(wildcards.dataset, wildcards.run)
-    return f"results/{wildcards.dataset}/{run}/classifier.pt"
+def if_any(artefact, role=None):
+    """Input function: as ``of``, and no file where the run has no such artefact."""
+    return lambda wildcards: (
+        of(artefact, role)(wildcards)
+        if RECIPES.has(wildcards.dataset, wildcards.run, artefact)
+        else []
+    )
 
 
-def weights_for(section):
-    """The file of weights that a network starts from, or no file."""
+def result_of(slot, role=None):
+    """Input function: what a slot of the run hands to the next ones; no file where the run has no such slot."""
 
     def input_path(wildcards):
-        settings = RECIPES.settings(wildcards.dataset, wildcards.run)[section]
-        weights = settings["weights"]
-        if weights == "none":
-            return []
-        if weights == "pretrained":
-            return f"resources/weights/{settings['backbone']}.pt"
-        if weights == "ordinary":
-            return f"results/{wildcards.dataset}/{RECIPES.plain(wildcards.run)}/classifier.pt"
-        if not Path(weights).is_file():
-            raise RecipeError(
-                f"{section}.weights of the run {wildcards.run} is the file {weights}, which is not there: put it there, "
-                "or name another one in config.yaml (docs/stages.md, fetch_weights)"
-            )
-        return weights
+        artefact = RECIPES.result(wildcards.dataset, wildcards.run, slot)
+        return of(artefact, role)(wildcards) if artefact else []
 
     return input_path
+
+
+def refined_maps(role=None):
+    """Input function: the class maps that the run's refinement makes masks of."""
+
+    def input_path(wildcards):
+        method = RECIPES.method(wildcards.dataset, wildcards.run, "refinement")
+        # without any, the message is that of the masks, which cannot be made either
+        return of(method and method.maps or "pseudo_masks", role)(wildcards)
+
+    return input_path
+
+
+def ordinary_classifier(wildcards):
+    """Input function: the classifier that looks at erased images, for the methods that have one."""
+    method = RECIPES.method(wildcards.dataset, wildcards.run, "prior")
+    if "ordinary" not in method.needs:
+        return []
+    return classifier_of(wildcards, RECIPES.ordinary(wildcards.dataset, wildcards.run))
+
+
+def classifier_of(wildcards, run):
+    """The classifier of another run, where it lies."""
+    source = RECIPES.source(wildcards.dataset, run, "classifier")
+    return TREE.path("classifier", dataset=wildcards.dataset, run=source)
+
+
+def weights_for(name):
+    """Input function: the file of weights that the network of a section, or of a slot's method, starts from."""
+
+    def input_path(wildcards):
+        section = name if "." in name else f"{name}.{method_of(name)(wildcards)}"
+        settings = RECIPES.section(wildcards.dataset, wildcards.run, section)
+        if settings.weights == "none":
+            return []
+        if settings.weights == "pretrained":
+            return TREE.path("weights", backbone=settings.backbone)
+        if settings.weights == "ordinary":
+            return classifier_of(
+                wildcards, RECIPES.plain(wildcards.dataset, wildcards.run)
+            )
+        if not Path(settings.weights).is_file():
+            raise RecipeError(
+                f"{section}.weights of the run {wildcards.run} is the file {settings.weights}, which is not there: put "
+                "it there, or name another one in config.yaml (docs/stages.md, fetch_weights)"
+            )
+        return settings.weights
+
+    return input_path
+
+
+def over_seeds(artefact, scored):
+    """Input function: a score of every seed of the run, for the runs that have what it scores."""
+    return lambda wildcards: (
+        [
+            TREE.path(artefact, dataset=wildcards.dataset, run=run)
+            for run in RECIPES.seeded(wildcards.run)
+        ]
+        if RECIPES.has(wildcards.dataset, wildcards.run, scored)
+        else []
+    )
+
+
+# --- a run's settings ---
+
+
+def settings_of(artefact):
+    """Params function: what decides about an artefact of the run beside its inputs, by section.
+
+    It refuses to make again in this run's folder what the run shares with another one.
+    """
+
+    def settings(wildcards):
+        source = RECIPES.source(wildcards.dataset, wildcards.run, artefact)
+        if source != wildcards.run:
+            shared = TREE.path(artefact, **{**dict(wildcards.items()), "run": source})
+            raise RecipeError(
+                f"the run {wildcards.run} shares this with {source}: ask for {shared}"
+            )
+        return RECIPES.stage_settings(wildcards.dataset, wildcards.run, artefact)
+
+    return settings
+
+
+def section_of(*names):
+    """Params function: settings of sections such as prior.scores, by the last part of their names."""
+    return lambda wildcards: ordered(
+        {
+            name.partition(".")[2]: identity(
+                RECIPES.section(wildcards.dataset, wildcards.run, name)
+            )
+            for name in names
+        }
+    )
+
+
+def scoring(scores, *artefacts):
+    """Params function: a section of scores, and what the scored artefacts were made with and in which run."""
+
+    def settings(wildcards):
+        dataset, run = wildcards.dataset, wildcards.run
+        found = section_of(scores)(wildcards)
+        for artefact in artefacts:
+            if RECIPES.has(dataset, run, artefact):
+                own = RECIPES.stage_settings(dataset, run, artefact)
+                source = RECIPES.source(dataset, run, artefact)
+                found[artefact] = {**own, "run": source}
+        return ordered(found)
+
+    return settings
+
+
+def compiled(name):
+    """Resource function: whether the network is compiled, which changes its speed alone and so is no param."""
+
+    def flag(wildcards):
+        section = name if "." in name else f"{name}.{method_of(name)(wildcards)}"
+        return int(RECIPES.section(wildcards.dataset, wildcards.run, section).compile)
+
+    return flag
+
+
+def method_of(slot):
+    """Params function: the method that fills a slot of the run."""
+    return lambda wildcards: RECIPES.filled(wildcards.dataset, wildcards.run, slot)[
+        1
+    ].method
+
+
+def training_masks_of(wildcards):
+    """Params function: what the segmentation network learns from: a run's pseudo masks, or ground_truth."""
+    if RECIPES.trains_on_truth(wildcards.dataset, wildcards.run):
+        return "ground_truth"
+    return RECIPES.source(wildcards.dataset, wildcards.run, "pseudo_masks")
+
+
+def seed_of(wildcards):
+    """Params function: the run's seed."""
+    return RECIPES.parse(wildcards.run)[1]
+
+
+# --- data sets ---
+
+
+def declared(wildcards):
+    """The data set as config.yaml declares it."""
+    return config["datasets"][wildcards.dataset]
+
+
+def of_dataset(*keys):
+    """Params function: these declarations of the data set."""
+    return lambda wildcards: ordered(
+        {key: declared(wildcards).get(key) for key in keys}
+    )
+
+
+def images_declared(wildcards):
+    """Params function: what decides about the images of a subset and their labels; scripts call it `declared`."""
+    found = deciding(declared(wildcards), wildcards.subset)
+    if KINDS[found["kind"]].makes_masks:
+        found["made_masks"] = TREE.path("coco_masks", **dict(wildcards.items()))
+    return found
+
+
+def image_lists(wildcards):
+    """What a manifest is made from, apart from the images: the demo's folder, or lists, labels and annotations."""
+    if KINDS[declared(wildcards)["kind"]].drawn:
+        return {"root": TREE.path("demo", dataset=wildcards.dataset)}
+    return {"lists": list_files(declared(wildcards), wildcards.subset)}
+
+
+def subset_for(role):
+    """Params function: the data set's subset with the role train, scored or val."""
+    return lambda wildcards: declared(wildcards)["splits"][role]
+
+
+def manifest_for(role):
+    """Input function: the manifest of the subset with this role."""
+    return lambda wildcards: TREE.path(
+        "manifest", dataset=wildcards.dataset, subset=subset_for(role)(wildcards)
+    )
 
 
 def truth_for(role):
-    """The masks that the pipeline makes for the subset with this role; none where the data set has its own."""
-
-    def input_path(wildcards):
-        dataset = config["datasets"][wildcards.dataset]
-        if dataset["kind"] != "coco" or dataset["masks"]:
-            return []
-        return f"results/{wildcards.dataset}/masks/{subset_for(role)(wildcards)}"
-
-    return input_path
-
-
-def hints_of(wildcards):
-    """The hints that C²AM-H is trained with, from the run's priors; no file for C²AM, which has none."""
-    settings = RECIPES.settings(wildcards.dataset, wildcards.run)["c2am"]
-    if settings["hints"] == "none":
-        return []
-    return part_from("priors", "results/{dataset}/{run}/hints/{subset}.zarr")(wildcards)
-
-
-def network_of(wildcards):
-    """Params function: the run's segmentation network."""
-    return RECIPES.settings(wildcards.dataset, wildcards.run)["deeplab"]["network"]
-
-
-def of_network(wildcards):
-    """Params function: settings of the run's network, so that those of the other one rerun nothing."""
-    settings = of_run(NETWORKS[network_of(wildcards)])(wildcards)
-    return {key: value for key, value in settings.items() if key != "network"}
-
-
-def network_weights(wildcards):
-    """The file of weights that the run's network starts from, or no file."""
-    return weights_for(NETWORKS[network_of(wildcards)])(wildcards)
+    """Input function: the masks that the pipeline makes of a subset; none where the data set has its own."""
+    return lambda wildcards: (
+        TREE.path(
+            "coco_masks", dataset=wildcards.dataset, subset=subset_for(role)(wildcards)
+        )
+        if makes_masks(declared(wildcards))
+        else []
+    )
 
 
 def truth_of_training(wildcards):
-    """Masks that the pipeline makes and full supervision trains on; none for a weakly supervised run."""
-    full = RECIPES.source(wildcards.run, "pseudo_masks") == "ground_truth"
+    """Input function: masks that the pipeline makes and full supervision learns from; none for other runs."""
+    full = RECIPES.trains_on_truth(wildcards.dataset, wildcards.run)
     return truth_for("train")(wildcards) if full else []

@@ -3,11 +3,11 @@
 
 rule make_demo:
     output:
-        folder=directory("results/{dataset}/VOC2012"),
+        folder=directory(TREE.path("demo")),
     log:
-        "logs/{dataset}/make_demo.log",
+        TREE.log("make_demo", "dataset"),
     benchmark:
-        "benchmarks/{dataset}/make_demo.tsv"
+        TREE.benchmark("make_demo", "dataset")
     conda:
         "../../environment.yml"
     resources:
@@ -26,11 +26,11 @@ rule make_manifest:
     input:
         unpack(image_lists),
     output:
-        manifest="results/{dataset}/manifest/{subset}.csv",
+        manifest=TREE.path("manifest"),
     log:
-        "logs/{dataset}/make_manifest.{subset}.log",
+        TREE.log("make_manifest", "dataset", "subset"),
     benchmark:
-        "benchmarks/{dataset}/make_manifest.{subset}.tsv"
+        TREE.benchmark("make_manifest", "dataset", "subset")
     conda:
         "../../environment.yml"
     threads: 8
@@ -50,14 +50,14 @@ rule make_masks:
     input:
         unpack(image_lists),
     output:
-        folder=directory("results/{dataset}/masks/{subset}"),
+        folder=directory(TREE.path("coco_masks")),
     log:
-        "logs/{dataset}/make_masks.{subset}.log",
+        TREE.log("make_masks", "dataset", "subset"),
     benchmark:
-        "benchmarks/{dataset}/make_masks.{subset}.tsv"
+        TREE.benchmark("make_masks", "dataset", "subset")
     wildcard_constraints:
         dataset="|".join(
-            n for n, d in config["datasets"].items() if d["kind"] == "coco"
+            n for n, d in config["datasets"].items() if KINDS[d["kind"]].makes_masks
         ),
     conda:
         "../../environment.yml"
@@ -78,19 +78,16 @@ rule make_masks:
 
 rule make_classes:
     output:
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     log:
-        "logs/{dataset}/make_classes.log",
+        TREE.log("make_classes", "dataset"),
     conda:
         "../../environment.yml"
     resources:
         mem_mb=by_attempt(1000),
         runtime="10m",
     params:
-        declared=lambda wildcards: {
-            key: config["datasets"][wildcards.dataset].get(key)
-            for key in ("kind", "classes", "names", "colours")
-        },
+        declared=of_dataset("kind", "classes", "names", "colours"),
     message:
         "Classes of {wildcards.dataset}"
     script:
@@ -103,9 +100,9 @@ localrules:
 
 rule fetch_weights:
     output:
-        weights="resources/weights/{backbone}.pt",
+        weights=TREE.path("weights"),
     log:
-        "logs/fetch_weights.{backbone}.log",
+        TREE.log("fetch_weights", "backbone"),
     conda:
         "../../environment.yml"
     message:

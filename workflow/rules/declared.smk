@@ -1,4 +1,4 @@
-"""Tables and figures of papers as they are declared in workflow/tables and workflow/figures."""
+"""Tables and figures of papers as they are declared in workflow/papers, a folder a paper."""
 
 import re
 from functools import cache
@@ -7,32 +7,38 @@ import yaml
 
 from wsss_core.reports.paper_tables import files_of, resolve
 
-DECLARED = Path(workflow.basedir, "workflow")
+DECLARED = {
+    f"{path.parent.name}_{path.stem}": path
+    for path in sorted(Path(workflow.basedir, "workflow/papers").glob("*/*.yaml"))
+}
 
 
-def declared_in(folder):
-    """The names of the tables or figures in this folder, as a pattern."""
-    names = sorted(path.stem for path in (DECLARED / folder).glob("*.yaml"))
+def declared_in(kind):
+    """The names of all tables or figures, as a pattern; a file is called after its number, such as figure6."""
+    names = [
+        name
+        for name, path in DECLARED.items()
+        if path.stem.startswith("figure") == (kind == "figure")
+    ]
     return "|".join(map(re.escape, names))
 
 
 @cache
-def declaration(folder, name):
+def declaration(name):
     """A checked table or figure; read when it is asked for, since most calls of Snakemake make none."""
-    path = DECLARED / folder / f"{name}.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    validate(content, str(DECLARED / "schemas/table.schema.yaml"))
+    content = yaml.safe_load(DECLARED[name].read_text(encoding="utf-8"))
+    validate(content, str(Path(workflow.basedir, "workflow/schemas/table.schema.yaml")))
     return content
 
 
 def resolved_table(wildcards):
     """Params function: the table, with the file of each number."""
-    return resolve(declaration("tables", wildcards.table), wildcards.dataset, RECIPES)
+    return resolve(declaration(wildcards.table), wildcards.dataset, RECIPES, TREE)
 
 
 def curves_of_figure(wildcards):
     """The files with the curves of a figure, in the order of its lines."""
-    lines = declaration("figures", wildcards.figure)["lines"]
     return [
-        f"results/{wildcards.dataset}/{line['run']}/priors_miou.json" for line in lines
+        TREE.path("priors_miou", dataset=wildcards.dataset, run=line["run"])
+        for line in declaration(wildcards.figure)["lines"]
     ]

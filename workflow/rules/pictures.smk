@@ -3,40 +3,22 @@
 
 rule draw_pictures:
     input:
-        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "scored"),
-        coarse=part_from(
-            "saliency",
-            "results/{dataset}/{run}/saliency_masks/{subset}",
-            "scored",
-            optional=True,
-        ),
-        saliency=part_from(
-            "saliency",
-            "results/{dataset}/{run}/saliency/{subset}",
-            "scored",
-            optional=True,
-        ),
-        affinity_labels=part_from(
-            "pseudo_masks",
-            "results/{dataset}/{run}/affinity_labels/{subset}",
-            "scored",
-        ),
-        pseudo_masks=part_from(
-            "pseudo_masks",
-            "results/{dataset}/{run}/pseudo_masks/{subset}",
-            "scored",
-        ),
+        cams=of("cams", "scored"),
+        coarse=if_any("saliency_masks", "scored"),
+        saliency=if_any("saliency", "scored"),
+        affinity_labels=if_any("affinity_labels", "scored"),
+        pseudo_masks=of("pseudo_masks", "scored"),
         manifest=manifest_for("scored"),
         truth=truth_for("scored"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
         report(
-            "results/{dataset}/{run}/pictures.png",
+            TREE.path("pictures"),
             caption="../report/pictures.rst",
             category="Pictures",
         ),
     log:
-        "logs/{dataset}/{run}/draw_pictures.log",
+        TREE.log("draw_pictures", "dataset", "run"),
     conda:
         "../../environment.yml"
     resources:
@@ -53,18 +35,18 @@ rule draw_pictures:
 
 rule draw_predictions:
     input:
-        masks=part_for("val", "results/{dataset}/{run}/masks/{subset}"),
+        masks=of("masks", "val"),
         manifest=manifest_for("val"),
         truth=truth_for("val"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
         report(
-            "results/{dataset}/{run}/predictions.png",
+            TREE.path("predictions"),
             caption="../report/predictions.rst",
             category="Pictures",
         ),
     log:
-        "logs/{dataset}/{run}/draw_predictions.log",
+        TREE.log("draw_predictions", "dataset", "run"),
     conda:
         "../../environment.yml"
     resources:

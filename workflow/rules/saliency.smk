@@ -1,16 +1,16 @@
-"""Saliency: hints from CAMs, C²AM and C²AM-H, binary pseudo-saliency, PoolNet."""
+"""Saliency: hints from CAMs, C²AM with and without them, binary pseudo-saliency, PoolNet."""
 
 
 rule make_hints:
     input:
-        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr"),
-        manifest="results/{dataset}/manifest/{subset}.csv",
+        cams=of("cams"),
+        manifest=TREE.path("manifest"),
     output:
-        store=directory("results/{dataset}/{run}/hints/{subset}.zarr"),
+        store=directory(TREE.path("hints")),
     log:
-        "logs/{dataset}/{run}/make_hints.{subset}.log",
+        TREE.log("make_hints", "dataset", "run", "subset"),
     benchmark:
-        "benchmarks/{dataset}/{run}/make_hints.{subset}.tsv"
+        TREE.benchmark("make_hints", "dataset", "run", "subset")
     conda:
         "../../environment.yml"
     threads: 1
@@ -18,6 +18,7 @@ rule make_hints:
         mem_mb=by_attempt(4000),
         runtime="2h",
     params:
+        settings=settings_of("hints"),
         revision=REVISION["make_hints"],
     message:
         "Hints of {wildcards.dataset} {wildcards.run}"
@@ -27,16 +28,16 @@ rule make_hints:
 
 rule train_c2am:
     input:
-        hints=hints_of,
+        hints=if_any("hints", "train"),
         manifest=manifest_for("train"),
-        weights=weights_for("c2am"),
+        weights=weights_for("saliency.c2am"),
     output:
-        model="results/{dataset}/{run}/c2am.pt",
-        history="results/{dataset}/{run}/c2am.history.csv",
+        model=TREE.path("c2am"),
+        history=TREE.history("c2am"),
     log:
-        "logs/{dataset}/{run}/train_c2am.log",
+        TREE.log("train_c2am", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/train_c2am.tsv"
+        TREE.benchmark("train_c2am", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -44,8 +45,9 @@ rule train_c2am:
         gpu=1,
         mem_mb=by_attempt(32000),
         runtime="24h",
+        compile=compiled("saliency.c2am"),
     params:
-        settings=of_run("c2am"),
+        settings=settings_of("c2am"),
         seed=seed_of,
         revision=REVISION["train_c2am"],
     message:
@@ -54,16 +56,16 @@ rule train_c2am:
         "../scripts/train_c2am.py"
 
 
-rule dump_saliency:
+rule dump_c2am_maps:
     input:
-        model="results/{dataset}/{run}/c2am.pt",
-        manifest="results/{dataset}/manifest/{subset}.csv",
+        model=of("c2am"),
+        manifest=TREE.path("manifest"),
     output:
-        store=directory("results/{dataset}/{run}/c2am_maps/{subset}.zarr"),
+        store=directory(TREE.path("c2am_maps")),
     log:
-        "logs/{dataset}/{run}/dump_saliency.{subset}.log",
+        TREE.log("dump_c2am_maps", "dataset", "run", "subset"),
     benchmark:
-        "benchmarks/{dataset}/{run}/dump_saliency.{subset}.tsv"
+        TREE.benchmark("dump_c2am_maps", "dataset", "run", "subset")
     conda:
         "../../environment.yml"
     threads: 8
@@ -72,24 +74,24 @@ rule dump_saliency:
         mem_mb=by_attempt(16000),
         runtime="12h",
     params:
-        settings=of_run("c2am_maps"),
-        revision=REVISION["dump_saliency"],
+        settings=settings_of("c2am_maps"),
+        revision=REVISION["dump_c2am_maps"],
     message:
         "C²AM maps of {wildcards.dataset} {wildcards.run}"
     script:
-        "../scripts/dump_saliency.py"
+        "../scripts/dump_c2am_maps.py"
 
 
 rule make_saliency_masks:
     input:
-        maps="results/{dataset}/{run}/c2am_maps/{subset}.zarr",
-        manifest="results/{dataset}/manifest/{subset}.csv",
+        maps=of("c2am_maps"),
+        manifest=TREE.path("manifest"),
     output:
-        folder=directory("results/{dataset}/{run}/saliency_masks/{subset}"),
+        folder=directory(TREE.path("saliency_masks")),
     log:
-        "logs/{dataset}/{run}/make_saliency_masks.{subset}.log",
+        TREE.log("make_saliency_masks", "dataset", "run", "subset"),
     benchmark:
-        "benchmarks/{dataset}/{run}/make_saliency_masks.{subset}.tsv"
+        TREE.benchmark("make_saliency_masks", "dataset", "run", "subset")
     conda:
         "../../environment.yml"
     threads: 8
@@ -97,7 +99,7 @@ rule make_saliency_masks:
         mem_mb=by_attempt(8000),
         runtime="12h",
     params:
-        settings=of_run("saliency_masks"),
+        settings=settings_of("saliency_masks"),
         revision=REVISION["make_saliency_masks"],
     message:
         "Binary pseudo-saliency of {wildcards.dataset} {wildcards.run}"
@@ -107,16 +109,16 @@ rule make_saliency_masks:
 
 rule train_poolnet:
     input:
-        masks=part_for("train", "results/{dataset}/{run}/saliency_masks/{subset}"),
+        masks=of("saliency_masks", "train"),
         manifest=manifest_for("train"),
-        weights=weights_for("poolnet"),
+        weights=weights_for("saliency.poolnet"),
     output:
-        model="results/{dataset}/{run}/poolnet.pt",
-        history="results/{dataset}/{run}/poolnet.history.csv",
+        model=TREE.path("poolnet"),
+        history=TREE.history("poolnet"),
     log:
-        "logs/{dataset}/{run}/train_poolnet.log",
+        TREE.log("train_poolnet", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/train_poolnet.tsv"
+        TREE.benchmark("train_poolnet", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -125,7 +127,7 @@ rule train_poolnet:
         mem_mb=by_attempt(16000),
         runtime="24h",
     params:
-        settings=of_run("poolnet"),
+        settings=settings_of("poolnet"),
         seed=seed_of,
         revision=REVISION["train_poolnet"],
     message:
@@ -136,14 +138,14 @@ rule train_poolnet:
 
 rule predict_saliency:
     input:
-        model="results/{dataset}/{run}/poolnet.pt",
-        manifest="results/{dataset}/manifest/{subset}.csv",
+        model=of("poolnet"),
+        manifest=TREE.path("manifest"),
     output:
-        folder=directory("results/{dataset}/{run}/saliency/{subset}"),
+        folder=directory(TREE.path("saliency")),
     log:
-        "logs/{dataset}/{run}/predict_saliency.{subset}.log",
+        TREE.log("predict_saliency", "dataset", "run", "subset"),
     benchmark:
-        "benchmarks/{dataset}/{run}/predict_saliency.{subset}.tsv"
+        TREE.benchmark("predict_saliency", "dataset", "run", "subset")
     conda:
         "../../environment.yml"
     threads: 8
@@ -152,6 +154,7 @@ rule predict_saliency:
         mem_mb=by_attempt(8000),
         runtime="12h",
     params:
+        settings=settings_of("saliency"),
         revision=REVISION["predict_saliency"],
     message:
         "Saliency of {wildcards.dataset} {wildcards.run}"

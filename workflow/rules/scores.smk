@@ -3,16 +3,16 @@
 
 rule evaluate_cams:
     input:
-        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "scored"),
+        cams=of("cams", "scored"),
         manifest=manifest_for("scored"),
         truth=truth_for("scored"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        result="results/{dataset}/{run}/priors_miou.json",
+        result=TREE.path("priors_miou"),
     log:
-        "logs/{dataset}/{run}/evaluate_cams.log",
+        TREE.log("evaluate_cams", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/evaluate_cams.tsv"
+        TREE.benchmark("evaluate_cams", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -20,7 +20,7 @@ rule evaluate_cams:
         mem_mb=by_attempt(8000),
         runtime="4h",
     params:
-        settings=of_scored_cams,
+        settings=scoring("prior.scores", "cams"),
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_cams"],
@@ -32,18 +32,18 @@ rule evaluate_cams:
 
 use rule evaluate_cams as evaluate_cams_on_val with:
     input:
-        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "val"),
+        cams=of("cams", "val"),
         manifest=manifest_for("val"),
         truth=truth_for("val"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        result="results/{dataset}/{run}/priors_miou_val.json",
+        result=TREE.path("priors_miou_val"),
     log:
-        "logs/{dataset}/{run}/evaluate_cams_on_val.log",
+        TREE.log("evaluate_cams_on_val", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/evaluate_cams_on_val.tsv"
+        TREE.benchmark("evaluate_cams_on_val", "dataset", "run")
     params:
-        settings=of_scored_cams,
+        settings=scoring("prior.scores", "cams"),
         seed=seed_of,
         subset=subset_for("val"),
         revision=REVISION["evaluate_cams"],
@@ -53,17 +53,17 @@ use rule evaluate_cams as evaluate_cams_on_val with:
 
 rule evaluate_epochs:
     input:
-        epochs=part_from("priors", "results/{dataset}/{run}/classifier.epochs"),
-        model=part_from("priors", "results/{dataset}/{run}/classifier.pt"),
+        epochs=of("epochs"),
+        model=of("classifier"),
         manifest=manifest_for("scored"),
         truth=truth_for("scored"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        result="results/{dataset}/{run}/priors_by_epoch.json",
+        result=TREE.path("priors_by_epoch"),
     log:
-        "logs/{dataset}/{run}/evaluate_epochs.log",
+        TREE.log("evaluate_epochs", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/evaluate_epochs.tsv"
+        TREE.benchmark("evaluate_epochs", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -72,7 +72,10 @@ rule evaluate_epochs:
         mem_mb=by_attempt(16000),
         runtime="8h",
     params:
-        settings=of_monitoring,
+        settings=section_of("prior.monitoring"),
+        crop=lambda wildcards: RECIPES.section(
+            wildcards.dataset, wildcards.run, "prior.classifier"
+        ).crop,
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_epochs"],
@@ -84,18 +87,18 @@ rule evaluate_epochs:
 
 rule evaluate_saliency:
     input:
-        cams=part_from("priors", "results/{dataset}/{run}/cams/{subset}.zarr", "scored"),
-        coarse=part_from("saliency", "results/{dataset}/{run}/saliency_masks/{subset}"),
-        refined=part_from("saliency", "results/{dataset}/{run}/saliency/{subset}"),
+        cams=of("cams", "scored"),
+        coarse=of("saliency_masks", "scored"),
+        refined=if_any("saliency", "scored"),
         manifest=manifest_for("scored"),
         truth=truth_for("scored"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        result="results/{dataset}/{run}/saliency_miou.json",
+        result=TREE.path("saliency_miou"),
     log:
-        "logs/{dataset}/{run}/evaluate_saliency.log",
+        TREE.log("evaluate_saliency", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/evaluate_saliency.tsv"
+        TREE.benchmark("evaluate_saliency", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -103,7 +106,7 @@ rule evaluate_saliency:
         mem_mb=by_attempt(8000),
         runtime="4h",
     params:
-        settings=of_scored_saliency,
+        settings=scoring("prior.scores", "cams", "saliency_masks"),
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_saliency"],
@@ -115,17 +118,17 @@ rule evaluate_saliency:
 
 rule evaluate_saliency_gt:
     input:
-        coarse=part_from("saliency", "results/{dataset}/{run}/saliency_masks/{subset}"),
-        refined=part_from("saliency", "results/{dataset}/{run}/saliency/{subset}"),
+        coarse=of("saliency_masks", "scored"),
+        refined=if_any("saliency", "scored"),
         manifest=manifest_for("scored"),
         truth=truth_for("scored"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        result="results/{dataset}/{run}/saliency_gt_miou.json",
+        result=TREE.path("saliency_gt_miou"),
     log:
-        "logs/{dataset}/{run}/evaluate_saliency_gt.log",
+        TREE.log("evaluate_saliency_gt", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/evaluate_saliency_gt.tsv"
+        TREE.benchmark("evaluate_saliency_gt", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -133,7 +136,7 @@ rule evaluate_saliency_gt:
         mem_mb=by_attempt(8000),
         runtime="4h",
     params:
-        settings=of_scored_saliency_gt,
+        settings=scoring("saliency.scores", "saliency_masks"),
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_saliency_gt"],
@@ -145,20 +148,16 @@ rule evaluate_saliency_gt:
 
 rule evaluate_pseudo_masks:
     input:
-        walked=part_from(
-            "pseudo_masks",
-            "results/{dataset}/{run}/random_walk/{subset}.zarr",
-            "scored",
-        ),
+        maps=refined_maps("scored"),
         manifest=manifest_for("scored"),
         truth=truth_for("scored"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        result="results/{dataset}/{run}/pseudo_miou.json",
+        result=TREE.path("pseudo_miou"),
     log:
-        "logs/{dataset}/{run}/evaluate_pseudo_masks.log",
+        TREE.log("evaluate_pseudo_masks", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/evaluate_pseudo_masks.tsv"
+        TREE.benchmark("evaluate_pseudo_masks", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -166,7 +165,7 @@ rule evaluate_pseudo_masks:
         mem_mb=by_attempt(8000),
         runtime="8h",
     params:
-        settings=of_run("pseudo_scores", "pseudo_masks"),
+        settings=section_of("refinement.scores", "refinement.masks"),
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_pseudo_masks"],
@@ -178,20 +177,18 @@ rule evaluate_pseudo_masks:
 
 use rule evaluate_pseudo_masks as evaluate_pseudo_masks_on_val with:
     input:
-        walked=part_from(
-            "pseudo_masks", "results/{dataset}/{run}/random_walk/{subset}.zarr", "val"
-        ),
+        maps=refined_maps("val"),
         manifest=manifest_for("val"),
         truth=truth_for("val"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        result="results/{dataset}/{run}/pseudo_miou_val.json",
+        result=TREE.path("pseudo_miou_val"),
     log:
-        "logs/{dataset}/{run}/evaluate_pseudo_masks_on_val.log",
+        TREE.log("evaluate_pseudo_masks_on_val", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/evaluate_pseudo_masks_on_val.tsv"
+        TREE.benchmark("evaluate_pseudo_masks_on_val", "dataset", "run")
     params:
-        settings=of_run("pseudo_scores", "pseudo_masks"),
+        settings=section_of("refinement.scores", "refinement.masks"),
         seed=seed_of,
         subset=subset_for("val"),
         revision=REVISION["evaluate_pseudo_masks"],
@@ -201,16 +198,16 @@ use rule evaluate_pseudo_masks as evaluate_pseudo_masks_on_val with:
 
 rule evaluate_segmentation:
     input:
-        masks=part_for("val", "results/{dataset}/{run}/masks/{subset}"),
+        masks=of("masks", "val"),
         manifest=manifest_for("val"),
         truth=truth_for("val"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        result="results/{dataset}/{run}/seg_miou.json",
+        result=TREE.path("seg_miou"),
     log:
-        "logs/{dataset}/{run}/evaluate_segmentation.log",
+        TREE.log("evaluate_segmentation", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/evaluate_segmentation.tsv"
+        TREE.benchmark("evaluate_segmentation", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -218,9 +215,9 @@ rule evaluate_segmentation:
         mem_mb=by_attempt(4000),
         runtime="2h",
     params:
-        settings=of_run("prediction"),
-        network=network_of,
-        trained_on=lambda wildcards: RECIPES.source(wildcards.run, "pseudo_masks"),
+        settings=section_of("segmentation.prediction"),
+        network=method_of("segmentation"),
+        trained_on=training_masks_of,
         seed=seed_of,
         subset=subset_for("val"),
         revision=REVISION["evaluate_segmentation"],
@@ -232,15 +229,15 @@ rule evaluate_segmentation:
 
 rule mean_over_seeds:
     input:
-        priors=over_seeds("priors_miou.json"),
-        saliency=over_seeds("saliency_miou.json"),
-        pseudo_masks=over_seeds("pseudo_miou.json"),
-        segmentation=over_seeds("seg_miou.json"),
+        priors=over_seeds("priors_miou", "cams"),
+        saliency=over_seeds("saliency_miou", "saliency_masks"),
+        pseudo_masks=over_seeds("pseudo_miou", "pseudo_masks"),
+        segmentation=over_seeds("seg_miou", "masks"),
     output:
-        result="results/{dataset}/{run}/over_seeds.json",
-        table="results/{dataset}/{run}/over_seeds.md",
+        result=TREE.path("over_seeds") + ".json",
+        table=TREE.path("over_seeds") + ".md",
     log:
-        "logs/{dataset}/{run}/mean_over_seeds.log",
+        TREE.log("mean_over_seeds", "dataset", "run"),
     wildcard_constraints:
         run="|".join(config["runs"]),
     conda:

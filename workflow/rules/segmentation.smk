@@ -1,24 +1,20 @@
 """The segmentation network."""
 
 
-rule train_deeplab:
+rule train_segmentation:
     input:
-        masks=part_from(
-            "pseudo_masks",
-            "results/{dataset}/{run}/pseudo_masks/{subset}",
-            optional=True,
-        ),
+        masks=if_any("pseudo_masks", "train"),
         truth=truth_of_training,
         manifest=manifest_for("train"),
-        classes="results/{dataset}/classes.csv",
-        weights=network_weights,
+        classes=TREE.path("classes"),
+        weights=weights_for("segmentation"),
     output:
-        model="results/{dataset}/{run}/deeplab.pt",
-        history="results/{dataset}/{run}/deeplab.history.csv",
+        model=TREE.path("segmentation"),
+        history=TREE.history("segmentation"),
     log:
-        "logs/{dataset}/{run}/train_deeplab.log",
+        TREE.log("train_segmentation", "dataset", "run"),
     benchmark:
-        "benchmarks/{dataset}/{run}/train_deeplab.tsv"
+        TREE.benchmark("train_segmentation", "dataset", "run")
     conda:
         "../../environment.yml"
     threads: 8
@@ -26,28 +22,29 @@ rule train_deeplab:
         gpu=1,
         mem_mb=by_attempt(48000),
         runtime="48h",
+        compile=compiled("segmentation"),
     params:
-        network=network_of,
-        settings=of_network,
+        network=method_of("segmentation"),
+        settings=settings_of("segmentation"),
         seed=seed_of,
-        revision=REVISION["train_deeplab"],
+        revision=REVISION["train_segmentation"],
     message:
         "Segmentation network ({params.network}) of {wildcards.dataset} {wildcards.run}"
     script:
-        "../scripts/train_deeplab.py"
+        "../scripts/train_segmentation.py"
 
 
 rule predict_masks:
     input:
-        model="results/{dataset}/{run}/deeplab.pt",
-        manifest="results/{dataset}/manifest/{subset}.csv",
-        classes="results/{dataset}/classes.csv",
+        model=of("segmentation"),
+        manifest=TREE.path("manifest"),
+        classes=TREE.path("classes"),
     output:
-        folder=directory("results/{dataset}/{run}/masks/{subset}"),
+        folder=directory(TREE.path("masks")),
     log:
-        "logs/{dataset}/{run}/predict_masks.{subset}.log",
+        TREE.log("predict_masks", "dataset", "run", "subset"),
     benchmark:
-        "benchmarks/{dataset}/{run}/predict_masks.{subset}.tsv"
+        TREE.benchmark("predict_masks", "dataset", "run", "subset")
     conda:
         "../../environment.yml"
     threads: 8
@@ -56,7 +53,7 @@ rule predict_masks:
         mem_mb=by_attempt(16000),
         runtime="12h",
     params:
-        settings=of_run("prediction"),
+        settings=settings_of("masks"),
         revision=REVISION["predict_masks"],
     message:
         "Masks of {wildcards.dataset} {wildcards.run}"

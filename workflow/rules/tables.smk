@@ -5,11 +5,11 @@ rule class_properties:
     input:
         manifest=manifest_for("scored"),
         truth=truth_for("scored"),
-        classes="results/{dataset}/classes.csv",
+        classes=TREE.path("classes"),
     output:
-        table="results/{dataset}/class_properties.csv",
+        table=TREE.path("class_properties"),
     log:
-        "logs/{dataset}/class_properties.log",
+        TREE.log("class_properties", "dataset"),
     conda:
         "../../environment.yml"
     threads: 8
@@ -17,7 +17,7 @@ rule class_properties:
         mem_mb=by_attempt(4000),
         runtime="1h",
     params:
-        kind=lambda wildcards: config["datasets"][wildcards.dataset]["kind"],
+        kind=lambda wildcards: declared(wildcards)["kind"],
         revision=REVISION["class_properties"],
     message:
         "Properties of the classes of {wildcards.dataset}"
@@ -29,16 +29,16 @@ rule make_table:
     input:
         lambda wildcards: files_of(resolved_table(wildcards)),
     output:
-        output="results/{dataset}/tables/{table}.csv",
+        output=TREE.path("table") + ".csv",
         table=report(
-            "results/{dataset}/tables/{table}.md",
+            TREE.path("table") + ".md",
             caption="../report/tables.rst",
             category="Tables",
         ),
     log:
-        "logs/{dataset}/make_table.{table}.log",
+        TREE.log("make_table", "dataset", "table"),
     wildcard_constraints:
-        table=declared_in("tables"),
+        table=declared_in("table"),
     conda:
         "../../environment.yml"
     resources:
@@ -46,7 +46,7 @@ rule make_table:
         runtime="10m",
     params:
         resolved=resolved_table,
-        kind=lambda wildcards: config["datasets"][wildcards.dataset]["kind"],
+        kind=lambda wildcards: declared(wildcards)["kind"],
         revision=REVISION["make_table"],
     message:
         "Table {wildcards.table} on {wildcards.dataset}"
@@ -59,15 +59,15 @@ rule plot_curves:
         curves_of_figure,
     output:
         picture=report(
-            "results/{dataset}/figures/{figure}.png",
+            TREE.path("figure") + ".png",
             caption="../report/curves.rst",
             category="Figures",
         ),
-        table="results/{dataset}/figures/{figure}.csv",
+        table=TREE.path("figure") + ".csv",
     log:
-        "logs/{dataset}/plot_curves.{figure}.log",
+        TREE.log("plot_curves", "dataset", "figure"),
     wildcard_constraints:
-        figure=declared_in("figures"),
+        figure=declared_in("figure"),
     conda:
         "../../environment.yml"
     resources:
@@ -75,7 +75,7 @@ rule plot_curves:
         runtime="10m",
     params:
         names=lambda wildcards: [
-            line["name"] for line in declaration("figures", wildcards.figure)["lines"]
+            line["name"] for line in declaration(wildcards.figure)["lines"]
         ],
         revision=REVISION["plot_curves"],
     message:

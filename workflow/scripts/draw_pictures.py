@@ -11,18 +11,15 @@ from wsss_core.maps.store import MapStore
 from wsss_core.reports.pictures import cam_panel, draw_sheet, grey_panel, mask_panel, picture_panel, truth_panel
 
 classes = Classes.read(snakemake.input.classes)
-panels = {"picture": picture_panel, "CAM": cam_panel(MapStore(snakemake.input.cams), classes)}
-if snakemake.input.saliency:
-    panels |= {
-        "C2AM": grey_panel(Path(snakemake.input.coarse)),
-        "PoolNet": grey_panel(Path(snakemake.input.saliency)),
-    }
+grey = {"C2AM": snakemake.input.coarse, "PoolNet": snakemake.input.saliency}
+masks = {"affinity labels": snakemake.input.affinity_labels, "pseudo mask": snakemake.input.pseudo_masks}
 draw_sheet(
     manifest=Manifest.read(snakemake.input.manifest),
-    panels=panels
-    | {
-        "affinity labels": mask_panel(Path(snakemake.input.affinity_labels), classes),
-        "pseudo mask": mask_panel(Path(snakemake.input.pseudo_masks), classes),
+    panels={
+        "picture": picture_panel,
+        "CAM": cam_panel(MapStore(snakemake.input.cams), classes),
+        **{name: grey_panel(Path(folder)) for name, folder in grey.items() if folder},
+        **{name: mask_panel(Path(folder), classes) for name, folder in masks.items() if folder},
         "truth": truth_panel(classes),
     },
     output=Path(snakemake.output[0]),

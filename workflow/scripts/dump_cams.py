@@ -6,16 +6,17 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from pathlib import Path
 
-from wsss_core.classifiers.cams import CamSettings, dump_cams
+from wsss_core.classifiers.cams import dump_cams
 from wsss_core.classifiers.network import load_classifier
 from wsss_core.data import Manifest
+from wsss_core.recipes.settings import CamSettings, made
 
 seed_everything(0, snakemake.threads)
 dump_cams(
     model=load_classifier(snakemake.input.model),
     manifest=Manifest.read(snakemake.input.manifest),
     store=Path(snakemake.output.store),
-    settings=CamSettings(**snakemake.params.settings),
+    settings=made(CamSettings, snakemake.params.settings["cams"]),
     about=dict(snakemake.wildcards.items()),
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads - 1,

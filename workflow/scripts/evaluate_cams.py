@@ -6,14 +6,15 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from wsss_core.data import Classes, Manifest
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import SweepSettings, made
 from wsss_core.scores.priors import evaluate_cams
-from wsss_core.scores.results import SweepSettings, write_result
+from wsss_core.scores.results import write_result
 
 scores = evaluate_cams(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
     cams=MapStore(snakemake.input.cams),
-    settings=SweepSettings(**snakemake.params.settings["priors"]),
+    settings=made(SweepSettings, snakemake.params.settings["scores"]),
     workers=snakemake.threads,
 )
 write_result(

@@ -6,8 +6,9 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from pathlib import Path
 
-from wsss_core.classifiers.epochs import MonitoringSettings, evaluate_epochs
+from wsss_core.classifiers.epochs import evaluate_epochs
 from wsss_core.data import Classes, Manifest
+from wsss_core.recipes.settings import MonitoringSettings, made
 from wsss_core.scores.results import write_result
 
 epochs = Path(snakemake.input.epochs)
@@ -15,7 +16,8 @@ scores = evaluate_epochs(
     checkpoints={"first": epochs / "first.pt", "middle": epochs / "middle.pt", "last": Path(snakemake.input.model)},
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    settings=MonitoringSettings(**snakemake.params.settings),
+    settings=made(MonitoringSettings, snakemake.params.settings["monitoring"]),
+    crop=snakemake.params.crop,
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads - 1,
 )
@@ -27,7 +29,7 @@ write_result(
     run=snakemake.wildcards.run,
     split=snakemake.params.subset,
     image_level_labels_used=True,
-    settings=snakemake.params.settings,
+    settings={"crop": snakemake.params.crop, **snakemake.params.settings["monitoring"]},
     seed=snakemake.params.seed,
     revision=snakemake.params.revision,
 )

@@ -6,17 +6,16 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from wsss_core.data import Classes, Manifest
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import PseudoMaskScoreSettings, PseudoMaskSettings, made
 from wsss_core.scores.masks import evaluate_pseudo_masks
-from wsss_core.scores.results import SweepSettings, write_result
+from wsss_core.scores.results import write_result
 
-masks = snakemake.params.settings["pseudo_masks"]
 scores = evaluate_pseudo_masks(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    walked=MapStore(snakemake.input.walked),
-    iterations=masks["iterations"],
-    confidence=masks["confidence"],
-    settings=SweepSettings(**snakemake.params.settings["pseudo_scores"]),
+    maps=MapStore(snakemake.input.maps),
+    crf=made(PseudoMaskSettings, snakemake.params.settings["masks"]).crf,
+    settings=made(PseudoMaskScoreSettings, snakemake.params.settings["scores"]),
     workers=snakemake.threads,
 )
 write_result(

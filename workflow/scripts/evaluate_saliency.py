@@ -8,7 +8,8 @@ from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
 from wsss_core.maps.store import MapStore
-from wsss_core.scores.results import SweepSettings, write_result
+from wsss_core.recipes.settings import SweepSettings, made
+from wsss_core.scores.results import write_result
 from wsss_core.scores.saliency import evaluate_saliency
 
 scores = evaluate_saliency(
@@ -16,8 +17,8 @@ scores = evaluate_saliency(
     classes=Classes.read(snakemake.input.classes),
     cams=MapStore(snakemake.input.cams),
     coarse=Path(snakemake.input.coarse),
-    refined=Path(snakemake.input.refined),
-    settings=SweepSettings(**snakemake.params.settings["priors"]),
+    refined=Path(snakemake.input.refined) if snakemake.input.refined else None,
+    settings=made(SweepSettings, snakemake.params.settings["scores"]),
     workers=snakemake.threads,
 )
 write_result(

@@ -7,15 +7,16 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
+from wsss_core.recipes.settings import SaliencyScoreSettings, made
 from wsss_core.scores.results import write_result
-from wsss_core.scores.saliency import SaliencyScoreSettings, evaluate_saliency_gt
+from wsss_core.scores.saliency import evaluate_saliency_gt
 
 scores = evaluate_saliency_gt(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
     coarse=Path(snakemake.input.coarse),
-    refined=Path(snakemake.input.refined),
-    settings=SaliencyScoreSettings(**snakemake.params.settings["saliency_scores"]),
+    refined=Path(snakemake.input.refined) if snakemake.input.refined else None,
+    settings=made(SaliencyScoreSettings, snakemake.params.settings["scores"]),
     workers=snakemake.threads,
 )
 write_result(

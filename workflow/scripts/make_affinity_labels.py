@@ -6,9 +6,10 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from pathlib import Path
 
-from wsss_core.affinity.labels import AffinityLabelSettings, make_affinity_labels
+from wsss_core.affinity.labels import make_affinity_labels
 from wsss_core.data import Classes, Manifest
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import AffinityLabelSettings, made
 
 make_affinity_labels(
     manifest=Manifest.read(snakemake.input.manifest),
@@ -16,6 +17,6 @@ make_affinity_labels(
     cams=MapStore(snakemake.input.cams),
     saliency=Path(snakemake.input.saliency) if snakemake.input.saliency else None,
     folder=Path(snakemake.output.folder),
-    settings=AffinityLabelSettings(**snakemake.params.settings),
+    settings=made(AffinityLabelSettings, snakemake.params.settings["labels"]),
     workers=snakemake.threads,
 )

@@ -6,15 +6,16 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from pathlib import Path
 
-from wsss_core.affinity.pseudo_masks import PseudoMaskSettings, make_pseudo_masks
+from wsss_core.affinity.pseudo_masks import make_pseudo_masks
 from wsss_core.data import Classes, Manifest
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import PseudoMaskSettings, made
 
 make_pseudo_masks(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    walked=MapStore(snakemake.input.walked),
+    maps=MapStore(snakemake.input.maps),
     folder=Path(snakemake.output.folder),
-    settings=PseudoMaskSettings(**snakemake.params.settings),
+    settings=made(PseudoMaskSettings, snakemake.params.settings["masks"]),
     workers=snakemake.threads,
 )

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from wsss_core.data import Manifest
 from wsss_core.maps.store import MapStore
-from wsss_core.saliency.masks import SaliencyMaskSettings, make_saliency_masks
+from wsss_core.recipes.settings import SaliencyMaskSettings, made
+from wsss_core.saliency.masks import make_saliency_masks
 
 make_saliency_masks(
     manifest=Manifest.read(snakemake.input.manifest),
     maps=MapStore(snakemake.input.maps),
     folder=Path(snakemake.output.folder),
-    settings=SaliencyMaskSettings(**snakemake.params.settings),
+    settings=made(SaliencyMaskSettings, snakemake.params.settings["masks"]),
     workers=snakemake.threads,
 )

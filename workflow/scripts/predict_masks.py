@@ -7,16 +7,17 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
-from wsss_core.segmentation.prediction import PredictionSettings, predict_masks
-from wsss_core.segmentation.training import load_deeplab
+from wsss_core.recipes.settings import PredictionSettings, made
+from wsss_core.segmentation.prediction import predict_masks
+from wsss_core.segmentation.training import load_segmentation
 
 seed_everything(0, snakemake.threads)
 predict_masks(
-    model=load_deeplab(snakemake.input.model),
+    model=load_segmentation(snakemake.input.model),
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
     folder=Path(snakemake.output.folder),
-    settings=PredictionSettings(**snakemake.params.settings),
+    settings=made(PredictionSettings, snakemake.params.settings["prediction"]),
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads,
 )

@@ -6,8 +6,9 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from pathlib import Path
 
-from wsss_core.affinity.training import AffinitySettings, train_affinity
+from wsss_core.affinity.training import train_affinity
 from wsss_core.data import Classes, Manifest
+from wsss_core.recipes.settings import AffinitySettings, made
 
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_affinity(
@@ -15,7 +16,7 @@ train_affinity(
     classes=Classes.read(snakemake.input.classes),
     labels=Path(snakemake.input.labels),
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
-    settings=AffinitySettings(**snakemake.params.settings),
+    settings=made(AffinitySettings, snakemake.params.settings["affinity"]),
     output=Path(snakemake.output.model),
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),

@@ -6,17 +6,20 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from pathlib import Path
 
-from wsss_core.classifiers.training import ClassifierSettings, Parts, train_classifier
+from wsss_core.classifiers.terms import read_terms
+from wsss_core.classifiers.training import train_classifier
 from wsss_core.data import Classes, Manifest
+from wsss_core.recipes.settings import ClassifierSettings, made
 
+settings = snakemake.params.settings
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_classifier(
     manifest=Manifest.read(snakemake.input.manifest).labelled(),
     classes=len(Classes.read(snakemake.input.classes)),
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
     ordinary=Path(snakemake.input.ordinary) if snakemake.input.ordinary else None,
-    settings=ClassifierSettings(**snakemake.params.settings["classifier"]),
-    parts=Parts.from_config(snakemake.params.settings),
+    settings=made(ClassifierSettings, settings["classifier"], compile=bool(snakemake.resources.compile)),
+    terms=read_terms(settings),
     output=Path(snakemake.output.model),
     epochs=Path(snakemake.output.epochs),
     seed=snakemake.params.seed,

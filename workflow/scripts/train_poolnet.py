@@ -7,14 +7,15 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 from pathlib import Path
 
 from wsss_core.data import Manifest
-from wsss_core.saliency.poolnet_training import PoolnetSettings, train_poolnet
+from wsss_core.recipes.settings import PoolnetSettings, made
+from wsss_core.saliency.poolnet_training import train_poolnet
 
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_poolnet(
     manifest=Manifest.read(snakemake.input.manifest),
     masks=Path(snakemake.input.masks),
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
-    settings=PoolnetSettings(**snakemake.params.settings),
+    settings=made(PoolnetSettings, snakemake.params.settings["poolnet"]),
     output=Path(snakemake.output.model),
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),

@@ -7,9 +7,10 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 from pathlib import Path
 
 from wsss_core.affinity.training import load_affinity
-from wsss_core.affinity.walk import WalkSettings, walk_cams
+from wsss_core.affinity.walk import walk_cams
 from wsss_core.data import Manifest
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import WalkSettings, made
 
 seed_everything(0, snakemake.threads)
 walk_cams(
@@ -17,7 +18,7 @@ walk_cams(
     manifest=Manifest.read(snakemake.input.manifest),
     cams=MapStore(snakemake.input.cams),
     store=Path(snakemake.output.store),
-    settings=WalkSettings(**snakemake.params.settings),
+    settings=made(WalkSettings, snakemake.params.settings["walk"]),
     about=dict(snakemake.wildcards.items()),
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads - 1,

@@ -1,7 +1,6 @@
 """Affinity labels: what of an image's CAMs and saliency is likely right, for AffinityNet to learn from."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from wsss_core.data.pictures import read_image
 from wsss_core.maps.crf import LabelCRF
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import AffinityLabelSettings, CamLabelSettings, plain
 
 UNCERTAIN = 255
 
@@ -64,9 +64,9 @@ def affinity_labels(
         possible = refine(_best_rows(cams, background))
     else:
         possible = fields[1]((saliency > background).astype(np.uint8))
-        best = best * possible
+        best = best * possible  # no class where the saliency sees no object
     certain = refine(best)
-    values = np.array([0, *classes], dtype=np.uint8)
+    values = np.array([0, *classes], dtype=np.uint8)  # mask values of the CRF's labels
     return np.where((certain == 0) & (possible > 0), np.uint8(UNCERTAIN), values[certain])
 
 
@@ -74,25 +74,15 @@ def _best_rows(cams: np.ndarray, threshold: float) -> np.ndarray:
     """(H, W) uint8: 0 where no CAM is above the threshold, else 1 + the row of the highest CAM."""
     if not len(cams):
         return np.zeros(cams.shape[1:], dtype=np.uint8)
-    plane = np.full_like(cams[:1], threshold)
+    plane = np.full_like(cams[:1], threshold)  # the first of equal values wins: a CAM has to exceed it
     return np.concatenate([plane, cams]).argmax(axis=0).astype(np.uint8)
 
 
-def _check_maps(image, cams, classes, saliency):
+def _check_maps(image: np.ndarray, cams: np.ndarray, classes: Sequence[int], saliency: np.ndarray | None) -> None:
     if cams.shape != (len(classes), *image.shape[:2]):
         raise ValueError(f"CAMs {cams.shape} do not fit {len(classes)} classes of an image {image.shape}")
     if saliency is not None and saliency.shape != image.shape[:2]:
         raise ValueError(f"saliency {saliency.shape} does not fit an image {image.shape}")
-
-
-@dataclass(frozen=True)
-class AffinityLabelSettings:
-    """Thresholds of CAMs and saliency, and the label CRF; see ``affinity_labels``."""
-
-    foreground: float
-    background: float
-    iterations: int
-    confidence: float
 
 
 def make_affinity_labels(
@@ -102,7 +92,7 @@ def make_affinity_labels(
     cams: MapStore,
     saliency: Path | None,
     folder: Path,
-    settings: AffinityLabelSettings,
+    settings: AffinityLabelSettings | CamLabelSettings,
     workers: int = 1,
 ) -> None:
     """Write the affinity labels of every image as palette PNG: class, 0 background, 255 uncertain.
@@ -130,7 +120,7 @@ def _affinity_label(
     saliency: Path | None,
     folder: Path,
     classes: Classes,
-    settings: AffinityLabelSettings,
+    settings: AffinityLabelSettings | CamLabelSettings,
 ) -> None:
     labels, maps = full_size(cams, row.id)
     salient = None if saliency is None else read_saliency(saliency, row)
@@ -139,6 +129,8 @@ def _affinity_label(
         maps,
         [int(label) + 1 for label in labels],
         salient,
-        **asdict(settings),
+        settings.foreground,
+        settings.background,
+        **(plain(settings.crf) if settings.crf else {"iterations": 0}),
     )
     write_mask(png_of(folder, row.id), mask, classes)

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsss_core.networks.backbones import Backbone
+
 WIDTH = 32  # channels that each tap is brought to
 GROUPS = 4
 STRIDE = 4  # of the edge map
@@ -24,7 +26,7 @@ class AffinityNet(nn.Module):
         ValueError: other strides.
     """
 
-    def __init__(self, backbone: nn.Module):
+    def __init__(self, backbone: Backbone):
         super().__init__()
         stem, *stages = backbone.strides
         if stem != 2 or len(stages) != 4 or any(stride % STRIDE for stride in stages):
@@ -36,7 +38,7 @@ class AffinityNet(nn.Module):
             for channels, stride in zip(backbone.channels, [STRIDE, *stages], strict=True)
         )
         self.edge = nn.Conv2d(len(self.branches) * WIDTH, 1, kernel_size=1)
-        self.train(self.training)
+        self.train(self.training)  # puts the backbone into eval mode
 
     def train(self, mode: bool = True) -> "AffinityNet":
         """Set the mode of the edge layers; the backbone stays in eval mode."""
@@ -57,6 +59,7 @@ class AffinityNet(nn.Module):
             stem, *stages = self.backbone(x)
         taps = [F.max_pool2d(stem, kernel_size=3, stride=2, padding=1), *stages]
         height, width = ((side - 1) // STRIDE + 1 for side in x.shape[-2:])
+        # upsampled maps may be larger than the grid, where a stride rounded up
         maps = [branch(tap)[..., :height, :width] for branch, tap in zip(self.branches, taps, strict=True)]
         return self.edge(torch.cat(maps, dim=1))
 

@@ -24,7 +24,7 @@ def pair_offsets(radius: int) -> tuple[tuple[int, int], ...]:
         raise ValueError(f"radius {radius} leaves no pairs; it must be at least 2")
     return tuple(
         (dy, dx)
-        for dy in range(radius)
+        for dy in range(radius)  # one of the two directions of a pair is enough
         for dx in range(1 - radius, radius)
         if (dy, dx) > (0, 0) and dy * dy + dx * dx < radius * radius
     )
@@ -59,12 +59,13 @@ def pair_labels(mask: Tensor, radius: int, classes: int) -> tuple[Tensor, Tensor
     """
     windows = _windows(mask.reshape(-1, *mask.shape[-2:]), radius)
     dy, dx = torch.tensor(pair_offsets(radius), device=mask.device).T
-    target = windows[:, dy, dx + radius - 1].flatten(2)
-    source = windows[:, 0, radius - 1].flatten(1)[:, None]
+    target = windows[:, dy, dx + radius - 1].flatten(2)  # (N, offsets, sources)
+    source = windows[:, 0, radius - 1].flatten(1)[:, None]  # (N, 1, sources)
     valid = (source < classes) & (target < classes)
     equal = (source == target) & valid
-    labels = equal & (source == 0), equal & (source > 0), valid & ~equal
-    return tuple(label.reshape(*mask.shape[:-2], *label.shape[1:]) for label in labels)
+    shape = (*mask.shape[:-2], *valid.shape[1:])
+    background, foreground, different = equal & (source == 0), equal & (source > 0), valid & ~equal
+    return background.reshape(shape), foreground.reshape(shape), different.reshape(shape)
 
 
 def pair_affinities(edge: Tensor, radius: int) -> Tensor:
@@ -120,6 +121,7 @@ def affinity_loss(edge: Tensor, mask: Tensor, classes: int, radius: int = 10) ->
 
 
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
+    # no index, which would wait for the device; no pair of a kind gives 0
     return torch.where(chosen, values, 0).sum() / (chosen.sum() + EPSILON)
 
 

@@ -103,7 +103,7 @@ def transition_diagonals(passable: Tensor, radius: int) -> tuple[Tensor, list[in
     steps = [dy * width + dx for dy, dx in offsets]
     middle = len(offsets)
     weights = passable.new_zeros(2 * middle + 1, height * width)
-    weights[middle] = 1
+    weights[middle] = 1  # a pixel and itself
     for k, (offset, step) in enumerate(zip(offsets, steps, strict=True), start=1):
         ahead = weights[middle + k].view(height, width)
         ahead.copy_(passable)
@@ -148,7 +148,7 @@ def _walk_map(row: np.ndarray, matrix: dia_array, times: int) -> np.ndarray:
     sums = matrix @ np.ones_like(row)
     for _ in range(times):
         row = matrix @ row
-        row /= sums
+        row /= sums  # normalises the columns, without another matrix
     return row
 
 

@@ -1,6 +1,5 @@
 """Training of AffinityNet's edge branch on affinity labels."""
 
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,27 +20,15 @@ from wsss_core.fitting.loop import finish, fit, placed
 from wsss_core.fitting.optim import PolySGD
 from wsss_core.fitting.precision import Precision
 from wsss_core.networks.backbones import build_backbone
-
-
-@dataclass(frozen=True)
-class AffinitySettings:
-    """Settings of AffinityNet's training; the meanings stand in the schema of config.yaml."""
-
-    backbone: str
-    resize: tuple[int, int]
-    crop: int
-    radius: int
-    batch_size: int
-    epochs: int
-    learning_rate: float
-    weight_decay: float
+from wsss_core.recipes.settings import AffinitySettings, identity
 
 
 class AffinityStep:
     """One update of the edge layers, in full precision."""
 
-    def __init__(self, model: AffinityNet, settings: AffinitySettings, classes: int, steps: int, device):
+    def __init__(self, model: AffinityNet, settings: AffinitySettings, classes: int, steps: int, device: torch.device):
         self.model, self.settings, self.classes, self.device = model, settings, classes, device
+        # the loss tells affinities apart that half precision cannot
         self.scaler = Precision("float32", device).scaler()
         group = {
             "params": list(model.edge_parameters()),
@@ -60,7 +47,7 @@ class AffinityStep:
         # the pixel in the middle of each cell, as Pillow's nearest resize takes it in the published code
         masks = F.interpolate(masks[:, None], edge.shape[2:], mode="nearest-exact")[:, 0]
         losses = affinity_loss(edge, masks, self.classes, self.settings.radius)
-        losses["total"].backward()
+        losses["total"].backward()  # the others are for the history
         self.optimizer.step(self.scaler)
         return {name: value.detach() for name, value in losses.items()}
 
@@ -99,7 +86,7 @@ def train_affinity(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(asdict(settings), manifest.digest(), seed, weights, folder_digest(labels)),
+        digest=digest_of(identity(settings), manifest.digest(), seed, weights, folder_digest(labels)),
         lr=lambda: step.optimizer.lr,
     )
     save_model(output, model, "affinity", {"backbone": settings.backbone})

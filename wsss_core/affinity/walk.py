@@ -1,6 +1,5 @@
 """The random walk over the CAMs of a split."""
 
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -10,25 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss_core.affinity.network import AffinityNet
-from wsss_core.affinity.pseudo_masks import WALK_STRIDE
+from wsss_core.affinity.pseudo_masks import MAP_STRIDE
 from wsss_core.affinity.random_walk import random_walks
 from wsss_core.base.files import whole
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.maps.inference import image_by_image, scaled_batches
 from wsss_core.maps.sizes import strided
 from wsss_core.maps.store import MapStore, MapWriter
+from wsss_core.recipes.settings import WalkSettings, identity
 
 WALKS_AT_ONCE = 16  # images whose walks share threads or a card; it changes the speed alone
-
-
-@dataclass(frozen=True)
-class WalkSettings:
-    """Random walk, see ``random_walk.random_walk``; images are padded to ``padding`` before the edge network."""
-
-    radius: int
-    beta: float
-    squarings: int
-    padding: int
 
 
 def walk_cams(
@@ -42,14 +32,18 @@ def walk_cams(
     device: torch.device,
     workers: int = 0,
 ) -> None:
-    """Spread every image's CAMs by a random walk that edges hold back, and store the result at stride 4."""
+    """Spread every image's CAMs by a random walk that edges hold back, and store the result at stride 4.
+
+    Images are padded to ``settings.padding`` before the edge network; see ``random_walk.random_walk`` for the rest.
+    """
     padded = _Padded(model, settings.padding)
+    # the mirror image's logits are averaged with the image's before the sigmoid, as in IRNet
     batches = scaled_batches(padded, manifest, (1.0,), lambda a, b: (a + b) / 2, device, workers)
     outputs = image_by_image(batches, manifest)
-    about = {**about, "settings": asdict(settings), "source": str(cams.path)}
+    about = {**about, "settings": identity(settings), "source": str(cams.path)}
     with (
         whole(store) as folder,
-        MapWriter(folder, manifest, stride=WALK_STRIDE, classwise=True, about=about) as out,
+        MapWriter(folder, manifest, stride=MAP_STRIDE, classwise=True, about=about) as out,
     ):
         while batch := list(islice(outputs, WALKS_AT_ONCE)):
             edges = [torch.sigmoid(edge_logits[0]) for _, (edge_logits,) in batch]
@@ -63,8 +57,8 @@ def walk_cams(
 
 def _at_walk_stride(cams: MapStore, row: Row) -> np.ndarray:
     _, maps = cams[row.id]
-    size = strided(row.height, WALK_STRIDE), strided(row.width, WALK_STRIDE)
-    if not len(maps):
+    size = strided(row.height, MAP_STRIDE), strided(row.width, MAP_STRIDE)
+    if not len(maps):  # interpolation refuses to resize nothing
         return np.zeros((0, *size), np.float32)
     if maps.shape[1:] == size:
         return maps
@@ -81,4 +75,4 @@ class _Padded(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[2:]
         padded = F.pad(x, (0, max(0, self.side - w), 0, max(0, self.side - h)))
-        return self.model(padded)[:, :, : strided(h, WALK_STRIDE), : strided(w, WALK_STRIDE)]
+        return self.model(padded)[:, :, : strided(h, MAP_STRIDE), : strided(w, MAP_STRIDE)]

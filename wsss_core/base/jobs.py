@@ -10,6 +10,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:  # torch is loaded by the jobs that have a network
+    import torch
 
 logger = logging.getLogger(__name__)
 _started = time.monotonic()  # jobs import this module first
@@ -38,16 +43,16 @@ def log_to(path: str | Path, name: str = "") -> None:
     sys.excepthook = _log_exception
 
 
-def _log_exception(kind: type, error: BaseException, trace) -> None:
+def _log_exception(kind: type, error: BaseException, trace: TracebackType | None) -> None:
     """The traceback, then the one line that matters, last."""
     logging.getLogger("wsss_core").error("%s", error, exc_info=(kind, error, trace))
     logging.getLogger("wsss_core").error("%s: %s", kind.__name__, error)
 
 
-_locks = []  # open files: a lock lasts as long as its process
+_locks: list[TextIO] = []  # open files: a lock lasts as long as its process
 
 
-def pick_device(gpus: int):
+def pick_device(gpus: int) -> "torch.device":
     """The device of this job: a free GPU where the rule asks for one and there is one, else the CPU.
 
     A card is locked for the life of the process, so that two local jobs never share it; a job waits for a free one.
@@ -61,7 +66,7 @@ def pick_device(gpus: int):
     return device
 
 
-def _lock_card(count: int):
+def _lock_card(count: int) -> "torch.device":
     import torch
 
     folder = Path(tempfile.gettempdir()) / f"wsss-gpu-locks-{os.getuid()}"
@@ -97,7 +102,7 @@ def seed_everything(seed: int, threads: int) -> None:
     torch.backends.cudnn.benchmark = True
 
 
-def digest_of(*parts) -> str:
+def digest_of(*parts: object) -> str:
     """A digest of settings and inputs; a path stands for the content of its file."""
     state = hashlib.sha256()
     for part in parts:
@@ -106,7 +111,7 @@ def digest_of(*parts) -> str:
     return state.hexdigest()
 
 
-def provenance(device=None) -> dict:
+def provenance(device: "torch.device | None" = None) -> dict:
     """What produced a result: the device, the seconds since the job began, the versions of what computes."""
     import platform
     from importlib.metadata import version

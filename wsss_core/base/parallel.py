@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from threading import Thread
 from types import FunctionType, ModuleType
 from typing import TypeVar
@@ -51,13 +52,15 @@ def in_processes(function: Callable[[Item], Result], items: Iterable[Item], work
     return _pooled(function, items, workers, [one.__module__ for one in functions])
 
 
-def _pooled(function, items, workers, modules):
+def _pooled(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, modules: list[str]
+) -> Iterator[Result]:
     # A fork of this process may hang, because torch or OpenCV threads may have started. A server that has only
     # loaded the modules has no threads: its forks need no second or more of imports and share their memory.
     context = get_context("forkserver")
     context.set_forkserver_preload(modules)
     pool = ProcessPoolExecutor(workers, context, initializer=_prepare_worker)
-    waiting: deque[Future] = deque()
+    waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
             waiting.append(_submit(pool, function, item))
@@ -74,24 +77,25 @@ def _pooled(function, items, workers, modules):
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare_worker():
+def _prepare_worker() -> None:
     """Keep a worker to one thread, and let it end when the process that it works for was killed."""
     os.environ.update(ONE_THREAD)  # again, for workers of a server that another library has started
-
-    def watch():
-        parent_process().join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
+    if parent := parent_process():
+        Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _submit(pool: Executor, function, item) -> Future:
+def _end_with(process: BaseProcess) -> None:
+    process.join()
+    os._exit(1)
+
+
+def _submit(pool: Executor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
     with _start_of_workers():  # submitting is what starts a process
         return pool.submit(function, item)
 
 
 @contextmanager
-def _start_of_workers():
+def _start_of_workers() -> Iterator[None]:
     """Start processes with one thread each, and without the main script.
 
     A new process would run the main script again to find functions in it. A Snakemake script has no
@@ -110,7 +114,7 @@ def _start_of_workers():
                 os.environ[name] = before[name]
 
 
-def _functions(function) -> list[Callable]:
+def _functions(function: Callable) -> list[Callable]:
     """A function without its bound arguments, and the functions among these."""
     if not isinstance(function, partial):
         return [function]

@@ -1,5 +1,7 @@
 """Which of an image's classes is erased next (OC-CSE, P-OC, P-NOC)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -75,9 +77,9 @@ class ClassChoice:
         wrong = ((1 - right) ** GAMMA).sum(dim=0) / images.clamp(min=1)
         self.factors = torch.where(images > 0, MEMORY * self.factors + (1 - MEMORY) * wrong, self.factors)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {"counts": self.counts, "factors": self.factors}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.counts = state["counts"].clone()
         self.factors = state["factors"].to(self.device)

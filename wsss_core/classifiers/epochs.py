@@ -6,8 +6,8 @@ not those of full-size priors and are only good for comparing epochs.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,27 +17,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wsss_core.base.checkpoints import read_model
-from wsss_core.classifiers.network import load_classifier, logits
+from wsss_core.classifiers.network import Classifier, load_classifier, logits
 from wsss_core.data.classes import VOID, Classes
 from wsss_core.data.manifest import Manifest
 from wsss_core.data.pictures import read_image
 from wsss_core.data.transforms import crop, normalize, to_tensor
+from wsss_core.fitting.loop import placed
 from wsss_core.maps.inference import normalize_cam
+from wsss_core.recipes.settings import MonitoringSettings
 from wsss_core.scores.metrics import mean_iou, sweep
 from wsss_core.scores.totals import ground_truth
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class MonitoringSettings:
-    """Side of the image's top left part that is looked at (the published runs: the training crop), thresholds."""
-
-    crop: int
-    thresholds: tuple[float, ...]
-
-
-class Corners(Dataset):
+class Corners(Dataset[tuple[Tensor, Tensor, int]]):
     """The top left (S, S) part of every image at its own size, and of its mask; padded with the mean colour."""
 
     def __init__(self, manifest: Manifest, classes: Classes, size: int):
@@ -62,25 +56,28 @@ def evaluate_epochs(
     manifest: Manifest,
     classes: Classes,
     settings: MonitoringSettings,
+    crop: int,
     device: torch.device,
     workers: int = 0,
     batch_size: int = 16,
-) -> dict:
+) -> dict[str, dict[str, Any]]:
     """Score checkpoints of one training.
 
     Args:
         checkpoints: a name (``first``, ``middle``, ``last``) for each; a checkpoint knows its epoch.
+        crop: side of the image's top left part that is looked at, in pixels (the published runs: the training crop).
 
     Returns:
         By name: ``epoch``, ``miou`` of the best threshold, ``threshold``, and macro means over the classes of
         ``precision``, ``recall``, ``f1`` (at probability 0.5) and ``roc_auc`` of the image-level prediction,
         the last one None where no class has one.
     """
-    loader = DataLoader(Corners(manifest, classes, settings.crop), batch_size=batch_size, num_workers=workers)
+    loader = DataLoader(Corners(manifest, classes, crop), batch_size=batch_size, num_workers=workers)
     labels = manifest.multi_hot(classes)
     scores = {}
     for name, path in checkpoints.items():
-        model = load_classifier(path).to(device, memory_format=torch.channels_last).eval()
+        model = load_classifier(path).eval()
+        placed(model, device)
         matrices, probabilities = _look(model, loader, labels, settings.thresholds, len(classes) + 1, device)
         mious = [mean_iou(matrix) for matrix in matrices]
         best = int(np.argmax(mious))
@@ -96,8 +93,8 @@ def evaluate_epochs(
 
 @torch.inference_mode()
 def _look(
-    model: torch.nn.Module,
-    loader: DataLoader,
+    model: Classifier,
+    loader: DataLoader[tuple[Tensor, Tensor, int]],
     labels: np.ndarray,
     thresholds: Sequence[float],
     count: int,
@@ -106,7 +103,7 @@ def _look(
     """Confusion matrices (T, K, K) of all thresholds, and probabilities (N, C)."""
     matrices, probabilities = np.zeros((len(thresholds), count, count), np.int64), []
     for pixels, masks, indices in loader:
-        maps = model(pixels.to(device, memory_format=torch.channels_last))
+        maps = model.maps(pixels.to(device, memory_format=torch.channels_last))
         probabilities.append(torch.sigmoid(logits(maps)).cpu().numpy())
         cams = normalize_cam(maps).cpu().numpy()
         # nearest as Pillow and OpenCV's users expect it: the pixel in the middle of a cell

@@ -2,44 +2,81 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
 from wsss_core.base.checkpoints import read_model
 from wsss_core.networks.backbones import Backbone, build_backbone, fix_batch_norm, freeze, read_state
 
+BATCH_NORM = ("trained", "statistics", "fixed")
+HEADS = "heads."  # of the names of further heads in a state dict
 
-class Classifier(nn.Module):
-    """Backbone and one 1x1 convolution without bias; its output is the raw, signed class maps.
 
-    Args:
-        mode: ``normal``, or ``fix``: BatchNorm keeps its running statistics and is not trained.
-        frozen: the part of the backbone that is never trained and always in eval mode, see ``freeze``.
+class Output(NamedTuple):
+    """What a classifier makes of images (N, 3, H, W).
+
+    Attributes:
+        maps: raw, signed class maps (N, classes, h, w).
+        features: the five maps of the backbone; the head sees the last one.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, *, mode: str = "normal", frozen: str = "none"):
+    maps: Tensor
+    features: list[Tensor]
+
+
+class Classifier(nn.Module):
+    """Backbone and one 1x1 convolution without bias.
+
+    Args:
+        batch_norm: ``trained``; ``statistics``, where running statistics stay as they are and scales and shifts are
+            trained; or ``fixed``, where these stay as well.
+        frozen: the part of the backbone that is never trained and always in eval mode, see ``freeze``.
+
+    Attributes:
+        heads: what terms of the loss train beside the head, by the name of the term. They are part of checkpoints, of
+            the moving average and of what the optimiser takes for new.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int, *, batch_norm: str = "trained", frozen: str = "none"):
         super().__init__()
-        if mode not in ("normal", "fix"):
-            raise ValueError(f"mode must be normal or fix, not {mode!r}")
+        if batch_norm not in BATCH_NORM:
+            raise ValueError(f"batch_norm must be one of {', '.join(BATCH_NORM)}, not {batch_norm!r}")
         self.backbone = backbone
         self.head = nn.Conv2d(backbone.channels[-1], classes, 1, bias=False)
         nn.init.kaiming_normal_(self.head.weight)
-        self.mode, self.frozen = mode, frozen
+        self.heads = nn.ModuleDict()
+        self.batch_norm, self.frozen = batch_norm, frozen
         self.train()
 
     @property
     def scratch(self) -> list[nn.Module]:
         """The modules that do not start from ImageNet weights."""
-        return [self.head]
+        return [self.head, *self.heads.values()]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Output:
+        """(N, 3, H, W), normalised -> class maps and features."""
+        features = self.backbone(images)
+        return Output(self.head(features[-1]), features)
+
+    def maps(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> raw class maps (N, classes, h, w)."""
-        return self.head(self.backbone(x)[-1])
+        return self(images).maps  # not self.forward: a call is what ``nn.Module.compile`` compiles
 
-    def train(self, mode: bool = True):
+    def cams(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> activated class maps (N, classes, h, w) float32, to be added up over scales."""
+        active = self.maps(images).float().relu()
+        return active.sqrt() if self.backbone.root_cam else active
+
+    def add_head(self, name: str, head: nn.Module) -> nn.Module:
+        """Keep a term's own layers among ``heads``, where the network is."""
+        self.heads[name] = head.to(self.head.weight.device)
+        return head
+
+    def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        if self.mode == "fix":
-            fix_batch_norm(self)
+        if self.batch_norm != "trained":
+            fix_batch_norm(self, affine=self.batch_norm == "fixed")
         freeze(self.backbone, self.frozen)
         return self
 
@@ -49,8 +86,8 @@ def build_classifier(
     classes: int,
     *,
     output_stride: int | None,
-    mode: str,
     weights: str | Path | None,
+    batch_norm: str = "trained",
     frozen: str = "none",
     dropouts: Sequence[float] | None = None,
 ) -> Classifier:
@@ -59,7 +96,7 @@ def build_classifier(
     If the weights are a classifier's checkpoint of the same classes, its head is taken as well.
     """
     trunk = build_backbone(backbone, output_stride=output_stride, weights=weights, dropouts=dropouts)
-    model = Classifier(trunk, classes, mode=mode, frozen=frozen)
+    model = Classifier(trunk, classes, batch_norm=batch_norm, frozen=frozen)
     head = read_state(weights).get("state", {}).get("head.weight") if weights else None
     if head is not None and head.shape == model.head.weight.shape:
         model.head.load_state_dict({"weight": head})
@@ -71,10 +108,10 @@ def logits(maps: Tensor) -> Tensor:
     return maps.mean((2, 3))
 
 
-def load_classifier(path: str | Path, *, mode: str = "normal") -> Classifier:
-    """Rebuild a trained classifier from its checkpoint."""
+def load_classifier(path: str | Path, *, batch_norm: str = "trained") -> Classifier:
+    """Rebuild a trained classifier from its checkpoint, without the further heads that it was trained with."""
     recipe, state = read_model(path, "classifier")
     backbone = build_backbone(recipe["backbone"], output_stride=recipe["output_stride"])
-    model = Classifier(backbone, recipe["classes"], mode=mode)
-    model.load_state_dict(state)
+    model = Classifier(backbone, recipe["classes"], batch_norm=batch_norm)
+    model.load_state_dict({name: value for name, value in state.items() if not name.startswith(HEADS)})
     return model

@@ -1,7 +1,14 @@
-"""Tiling of images and merging of their maps (Puzzle-CAM), and the reconstruction loss between the two views."""
+"""Tiling of images and merging of their maps, and the term of Puzzle-CAM (Jo and Yu, ICIP 2021)."""
 
-import torch
+from collections.abc import Callable
+
 from torch import Tensor
+
+from wsss_core.classifiers.losses import label_loss
+from wsss_core.classifiers.network import logits
+from wsss_core.classifiers.step import Loss, Term, View
+from wsss_core.fitting.schedules import ramp
+from wsss_core.recipes.settings import PuzzleSettings
 
 
 def tile(x: Tensor, pieces: int = 4) -> Tensor:
@@ -38,13 +45,30 @@ def reconstruction_loss(maps: Tensor, merged: Tensor, labels: Tensor) -> Tensor:
     return ((maps - merged).abs() * labels[:, :, None, None]).mean()
 
 
+def puzzle_maps(maps: Callable[[Tensor], Tensor], images: Tensor, pieces: int = 4) -> Tensor:
+    """Raw class maps of the tiled images, merged: (B, 3, H, W) -> (B, C, h, w).
+
+    Args:
+        maps: a classifier's, (N, 3, h, w) -> (N, C, h', w').
+    """
+    return merge(maps(tile(images, pieces)), pieces)
+
+
+class PuzzleTerm(Term[PuzzleSettings]):
+    """The labels of the merged maps, and their difference from the maps of the image."""
+
+    def losses(self, view: View) -> dict[str, Loss]:
+        # a pass of its own, in which BatchNorm takes its statistics from tiles alone, as published
+        merged = puzzle_maps(self.training.model.maps, view.images, self.settings.pieces)
+        weight = ramp(self.settings.weight, view.step, self.training.steps)
+        return {
+            "merged_class": Loss(label_loss(logits(merged), view.targets)),
+            "reconstruction": Loss(reconstruction_loss(view.output.maps, merged, view.labels), weight),
+        }
+
+
 def _root(pieces: int) -> int:
     n = round(pieces**0.5)
     if n * n != pieces:
         raise ValueError(f"pieces must be a square number, not {pieces}")
     return n
-
-
-def puzzle_maps(model: torch.nn.Module, images: Tensor, pieces: int = 4) -> Tensor:
-    """Raw class maps of the tiled images, merged: (B, 3, H, W) -> (B, C, h, w)."""
-    return merge(model(tile(images, pieces)), pieces)

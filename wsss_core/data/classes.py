@@ -13,6 +13,9 @@ VOID = 255
 VOID_COLOUR = (224, 224, 192)
 COLUMNS = ("mask_value", "name", "label", "red", "green", "blue")
 
+Colour = tuple[int, int, int]
+Entry = tuple[int, str, Colour]  # value in mask files, name, colour
+
 
 class DataError(ValueError):
     """Data that are missing, unreadable or contradictory; the message names the file and the way out."""
@@ -24,7 +27,7 @@ class Dropped:
 
     value: int
     name: str
-    colour: tuple[int, int, int]
+    colour: Colour
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +71,7 @@ class Classes:
     def without_subset(self) -> "Classes":
         """All classes of the data set, the dropped ones too."""
         background, *others = self._rows()
-        kept = [(value, name, label, colour) for label, (value, name, _, colour) in enumerate(others)]
-        return _assemble(background[3], kept, [])
+        return _assemble(background[3], [(value, name, colour) for value, name, _, colour in others], [])
 
     def write(self, path: str | Path) -> None:
         """Write a CSV with a row a value in mask files; the background and dropped classes have no label."""
@@ -92,10 +94,11 @@ class Classes:
         if not labels or rows[0][:3] != (0, "background", None) or labels != list(range(len(labels))):
             raise DataError(f"{path}: not a table of classes; it needs the columns {', '.join(COLUMNS)}")
         background, *others = rows
-        kept = sorted((row for row in others if row[2] is not None), key=lambda row: row[2])
-        return _assemble(background[3], kept, [row for row in others if row[2] is None])
+        kept = {label: (value, name, colour) for value, name, label, colour in others if label is not None}
+        dropped = [(value, name, colour) for value, name, label, colour in others if label is None]
+        return _assemble(background[3], [kept[label] for label in labels], dropped)
 
-    def _rows(self) -> list[tuple[int, str, int | None, tuple[int, int, int]]]:
+    def _rows(self) -> list[tuple[int, str, int | None, Colour]]:
         """(value in mask files, name, label or None, colour) by value, the background first."""
         names, labels = ["background", *self.names], [None, *range(len(self))]
         colours = map(tuple, self.colours.tolist())
@@ -121,10 +124,8 @@ def make_classes(names: Sequence[str], keep: Sequence[str] | None = None, colour
     _check_colours(colours, len(names) + 1)
     palette = [tuple(colour) for colour in colours.tolist()]
     wanted = set(names if keep is None else keep)
-    kept, dropped = [], []
-    for value, name in enumerate(names, start=1):
-        label = len(kept) if name in wanted else None
-        (dropped if label is None else kept).append((value, name, label, palette[value]))
+    entries = [(value, name, palette[value]) for value, name in enumerate(names, start=1)]
+    kept, dropped = ([entry for entry in entries if (entry[1] in wanted) == keeps] for keeps in (True, False))
     return _assemble(palette[0], kept, dropped)
 
 
@@ -141,23 +142,23 @@ def voc_palette(n: int) -> np.ndarray:
     return palette
 
 
-def _assemble(background: tuple, kept: list[tuple], dropped: list[tuple]) -> Classes:
-    """Build Classes of rows (value in files, name, label, colour)."""
+def _assemble(background: Colour, kept: list[Entry], dropped: list[Entry]) -> Classes:
+    """Build Classes of the colour of the background and of the classes, those kept in label order."""
     lookup = np.full(256, -1, np.int16)
     lookup[[0, VOID]] = 0, VOID
-    for value, _, label, _ in kept:
+    for label, (value, *_) in enumerate(kept):
         lookup[value] = label + 1
     for value, *_ in dropped:
         lookup[value] = VOID
     return Classes(
-        names=tuple(name for _, name, _, _ in kept),
+        names=tuple(name for _, name, _ in kept),
         colours=np.array([background, *(colour for *_, colour in kept)], np.uint8),
         lookup=lookup,
-        dropped=tuple(Dropped(value, name, tuple(colour)) for value, name, _, colour in dropped),
+        dropped=tuple(Dropped(*entry) for entry in dropped),
     )
 
 
-def _parse_row(row: dict[str, str]) -> tuple[int, str, int | None, tuple[int, int, int]]:
+def _parse_row(row: dict[str, str]) -> tuple[int, str, int | None, Colour]:
     value, label = int(row["mask_value"]), row["label"]
     if not 0 <= value < VOID:
         raise ValueError(f"mask_value {value} is not within 0..254")

@@ -2,11 +2,12 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from wsss_core.data.classes import Classes, DataError
 from wsss_core.data.masks import read_mask
 
 logger = logging.getLogger(__name__)
+
+Part = TypeVar("Part")
 
 COLUMNS = ["id", "image", "mask", "height", "width", "labels"]
 FAULTS_SHOWN = 10
@@ -198,12 +201,19 @@ def read_ids(path: str | Path) -> list[str]:
     return ids
 
 
+def of_subset(parts: Mapping[str, Part], subset: str) -> Part:
+    """What a data set declares of a subset; one that it does not declare is a DataError."""
+    if subset not in parts:
+        raise DataError(f"the data set does not declare the subset {subset!r}; it has {', '.join(parts)}")
+    return parts[subset]
+
+
 def _labels(id: str, names: list[str], classes: Classes) -> list[int]:
     try:
         labels = {classes.label(name) for name in names}
     except DataError as error:
         raise DataError(f"image {id}: {error}") from error
-    return sorted(labels - {None})
+    return sorted(label for label in labels if label is not None)
 
 
 def _inspect(

@@ -1,5 +1,7 @@
 """Images mixed with a partner: CutMix (Yun et al. 2019), MixUp (Zhang et al. 2018), or one of both at random."""
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -8,21 +10,29 @@ from torch.utils.data import Dataset
 KINDS = ("cutmix", "mixup", "cut_or_mix")
 
 
-class Mixed(Dataset):
+class Samples(Protocol):
+    """A data set that draws all its randomness from the generator of each sample."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, rng: np.random.Generator, /) -> dict[str, Tensor]: ...
+
+
+class Mixed(Dataset[dict[str, Tensor]]):
     """Samples with ``image`` (3, S, S) and ``labels`` (C,), some of them mixed with another sample at random.
 
     The share of each image is uniform in [0, 1] (a Beta(1, 1)); the labels are mixed in the same proportion, by area
     for CutMix. Classes of both images count as present.
 
     Args:
-        samples: a dataset whose ``sample(index, rng)`` draws all its randomness from ``rng``.
+        samples: what is mixed.
         kind: one of ``KINDS``.
         probability: how often a sample is mixed.
     """
 
-    def __init__(self, samples: Dataset, kind: str, probability: float):
+    def __init__(self, samples: Samples, kind: str, probability: float):
         if kind not in KINDS:
-            raise ValueError(f"mixing is {kind!r}: use none, {', '.join(KINDS)}")
+            raise ValueError(f"mixing.kind is {kind!r}: use {', '.join(KINDS)}")
         self.samples, self.kind, self.probability = samples, kind, probability
 
     def __len__(self) -> int:

@@ -36,7 +36,7 @@ def read_picture(row: Row) -> Image.Image:
     return image
 
 
-class Pictures(Sequence):
+class Pictures:
     """The decoded pictures of rows, RGB; those of a small data set are decoded once, not once an epoch.
 
     Their pixels lie in anonymous memory that forked workers share: unlike torch's shared tensors it needs no room in
@@ -51,34 +51,36 @@ class Pictures(Sequence):
     def __init__(self, rows: Sequence[Row], limit: int = KEPT_BYTES):
         self.rows = rows
         self.ends = np.cumsum([3 * row.height * row.width for row in rows], dtype=np.int64)
-        self.pixels, self.present = self._memory(limit)
+        self.kept = self._memory(limit)
 
-    def _memory(self, limit: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    def _memory(self, limit: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Pixels of all pictures, uint8, and for each picture 1 once they are there; None without such memory."""
         size = int(self.ends[-1]) if self.rows else 0
         if not 0 < size <= limit:
-            return None, None
+            return None
         try:
             memory = np.frombuffer(mmap.mmap(-1, size + len(self.rows)), np.uint8)
         except OSError as error:
             logger.info("no memory to keep the decoded images in, each epoch decodes them: %s", error)
-            return None, None
+            return None
         logger.info("the decoded images are kept after the first epoch, in %d MB of memory", size >> 20)
         return memory[:size], memory[size:]
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"pixels": None, "present": None}
+        return self.__dict__ | {"kept": None}
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Image.Image:
         row = self.rows[index]
-        if self.pixels is None:
+        if self.kept is None:
             return read_picture(row)
-        pixels = self.pixels[self.ends[index] - 3 * row.height * row.width : self.ends[index]]
-        if self.present[index]:
+        memory, present = self.kept
+        pixels = memory[self.ends[index] - 3 * row.height * row.width : self.ends[index]]
+        if present[index]:
             return Image.frombytes("RGB", (row.width, row.height), pixels)
         image = read_picture(row)
         pixels[:] = np.asarray(image).ravel()
-        self.present[index] = 1
+        present[index] = 1
         return image

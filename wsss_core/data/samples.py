@@ -14,7 +14,7 @@ from wsss_core.data.pictures import Pictures, read_picture
 from wsss_core.data.transforms import AUGMENTATIONS, MEAN, STD, crop, crop_window, normalized_crop, resize_longer_side
 
 
-class LabelledCrops(Dataset):
+class LabelledCrops:
     """Random crops with image-level labels, for classifiers.
 
     The order is that of the published runs: longer side at random, mirror, colour, normalise, crop (padding is the
@@ -39,14 +39,14 @@ class LabelledCrops(Dataset):
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = np.asarray(self.augment(image, rng))
-        window = crop_window(*pixels.shape[:2], self.size, rng)
+        window = crop_window(pixels.shape[0], pixels.shape[1], self.size, rng)
         return {
             "image": normalized_crop(pixels, window, self.size),
             "labels": torch.from_numpy(self.labels[index]),
         }
 
 
-class MaskedCrops(Dataset):
+class MaskedCrops:
     """Random crops with a mask of class ids; padding of the mask is void.
 
     Args:
@@ -78,7 +78,7 @@ class MaskedCrops(Dataset):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels, labels = np.asarray(self.augment(image, rng)), np.asarray(mask)
-        window = crop_window(*pixels.shape[:2], self.size, rng)
+        window = crop_window(pixels.shape[0], pixels.shape[1], self.size, rng)
         return {
             "image": normalized_crop(pixels, window, self.size),
             "mask": torch.from_numpy(crop(labels, window, self.size, VOID)),

@@ -3,6 +3,8 @@
 Images are PIL RGB, masks PIL "L" (0..255, 255 void), maps float32 arrays (H, W).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageOps
@@ -10,7 +12,9 @@ from torch import Tensor
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
+BICUBIC = Image.Resampling.BICUBIC
 Rng = np.random.Generator
+Operation = Callable[[Image.Image, int, Rng], Image.Image]  # its second argument is the strength
 
 
 def normalize(image: Image.Image | np.ndarray) -> np.ndarray:
@@ -23,11 +27,11 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def resize_longer_side(image: Image.Image, length: int, resample=Image.Resampling.BICUBIC) -> Image.Image:
+def resize_longer_side(image: Image.Image, length: int, resample: Image.Resampling = BICUBIC) -> Image.Image:
     """Resize so that the longer side has ``length`` pixels; the aspect is kept."""
     scale = length / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    return image.resize(size, resample)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), resample)
 
 
 def crop_window(height: int, width: int, size: int, rng: Rng) -> tuple[slice, slice, slice, slice]:
@@ -104,7 +108,7 @@ def _cut_out(image: Image.Image, rng: Rng, side: int) -> Image.Image:
     return image
 
 
-def _enhance(kind):
+def _enhance(kind: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
     return lambda image, v, rng: kind(image).enhance(0.09 * v + 0.05)
 
 
@@ -116,23 +120,23 @@ def _sign(rng: Rng) -> int:
     return 1 if rng.random() < 0.5 else -1
 
 
-def _shear_x(image, v, rng):
+def _shear_x(image: Image.Image, v: int, rng: Rng) -> Image.Image:
     return _affine(image, (1, _sign(rng) * 0.03 * v, 0, 0, 1, 0))
 
 
-def _shear_y(image, v, rng):
+def _shear_y(image: Image.Image, v: int, rng: Rng) -> Image.Image:
     return _affine(image, (1, 0, 0, _sign(rng) * 0.03 * v, 1, 0))
 
 
-def _translate_x(image, v, rng):
+def _translate_x(image: Image.Image, v: int, rng: Rng) -> Image.Image:
     return _affine(image, (1, 0, _sign(rng) * 0.03 * v * image.width, 0, 1, 0))
 
 
-def _translate_y(image, v, rng):
+def _translate_y(image: Image.Image, v: int, rng: Rng) -> Image.Image:
     return _affine(image, (1, 0, 0, 0, 1, _sign(rng) * 0.03 * v * image.height))
 
 
-_OPERATIONS = [
+_OPERATIONS: list[Operation] = [
     lambda image, v, rng: ImageOps.autocontrast(image),
     _enhance(ImageEnhance.Brightness),
     _enhance(ImageEnhance.Color),
@@ -149,4 +153,8 @@ _OPERATIONS = [
     _translate_y,
 ]
 
-AUGMENTATIONS = {"none": lambda image, rng: image, "jitter": jitter, "randaug": randaug}
+AUGMENTATIONS: dict[str, Callable[[Image.Image, Rng], Image.Image]] = {
+    "none": lambda image, rng: image,
+    "jitter": jitter,
+    "randaug": randaug,
+}

@@ -1,19 +1,12 @@
 """The moving average of a network's weights over its training (EMA)."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-
-@dataclass(frozen=True)
-class AverageSettings:
-    """A copy during the warm-up; then, at every so many updates, a step of the moving average."""
-
-    decay: float
-    every: int
-    warmup_epochs: int
+from wsss_core.recipes.settings import AverageSettings
 
 
 class Average:
@@ -49,9 +42,9 @@ class Average:
         for key in own.keys() - set(floats):  # counters of batches
             own[key].copy_(other[key])
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         return {"model": self.model.state_dict(), "updates": self.updates}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.updates = state["updates"]

@@ -4,19 +4,21 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+
+from wsss_core.data.mixing import Samples
 
 
 class EpochLoader:
     """Shuffled batches, the last incomplete one dropped; workers change the speed alone.
 
     Args:
-        samples: a dataset whose ``sample(index, rng)`` draws all its randomness from ``rng``.
         batch_size: images a batch; must not exceed the number of samples.
         workers: processes that decode; 0 decodes in this one.
     """
 
-    def __init__(self, samples: Dataset, *, batch_size: int, seed: int, workers: int, drop_last: bool = True):
+    def __init__(self, samples: Samples, *, batch_size: int, seed: int, workers: int, drop_last: bool = True):
         if len(samples) < batch_size:
             raise ValueError(
                 f"the split has {len(samples)} images, fewer than one batch of {batch_size}: lower batch_size"
@@ -36,7 +38,7 @@ class EpochLoader:
     def __len__(self) -> int:
         return len(self.order)
 
-    def epoch(self, epoch: int) -> Iterator[dict]:
+    def epoch(self, epoch: int) -> Iterator[dict[str, Tensor]]:
         """The batches of one epoch (from 0), the same ones however often it is asked for."""
         self.order.epoch = epoch
         return iter(self.loader)
@@ -60,9 +62,9 @@ class _Order:
 
 
 class _Seeded(Dataset):
-    def __init__(self, samples: Dataset, seed: int):
+    def __init__(self, samples: Samples, seed: int):
         self.samples, self.seed = samples, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> dict:
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key
         return self.samples.sample(index, np.random.default_rng((self.seed, epoch, index)))

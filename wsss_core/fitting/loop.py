@@ -50,7 +50,9 @@ def fit(
     every = max(1, len(loader) * epochs // 20)
     begin = time.monotonic()
     for epoch in range(first, epochs):
-        started, sums, counts = time.monotonic(), {}, Counter()
+        sums: dict[str, Tensor] = {}
+        counts: Counter[str] = Counter()
+        started = time.monotonic()
         for index, batch in enumerate(loader.epoch(epoch)):
             micro_step = epoch * len(loader) + index
             for name, value in step(batch, micro_step).items():
@@ -76,7 +78,7 @@ def placed(model: nn.Module, device: torch.device, *, compiled: bool = False) ->
     Args:
         compiled: compile its passes, one time for every shape and mode; its results change by rounding alone.
     """
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     if compiled:
         model.compile(dynamic=False)
     return model

@@ -1,6 +1,8 @@
 """Parameter groups and the SGD with polynomial decay that most stages share."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,18 +10,41 @@ from torch import Tensor, nn
 from wsss_core.fitting.schedules import poly
 
 
-def parameter_groups(model: nn.Module, scratch: Iterable[nn.Module], lr: float, weight_decay: float) -> list[dict]:
-    """The four groups of Puzzle-CAM, OC-CSE and P-NOC; frozen parameters are in none.
+@dataclass(frozen=True)
+class Grouping:
+    """How the learning rate and the decay of parameters differ.
 
-    0: pretrained "weight" tensors (lr, decay); 1: other pretrained ones (2 lr, no decay);
-    2: "weight" tensors from scratch (10 lr, decay); 3: other ones from scratch (20 lr, no decay).
+    Attributes:
+        scratch: factor of the rate of layers from scratch.
+        bias: further factor of all that is no "weight": biases, and those of BatchNorm.
+        decayed_bias: whether these decay like weights.
+    """
+
+    scratch: float
+    bias: float
+    decayed_bias: bool
+
+
+FOUR = Grouping(scratch=10, bias=2, decayed_bias=False)  # Puzzle-CAM, OC-CSE, P-NOC
+TWO = Grouping(scratch=10, bias=1, decayed_bias=True)  # IRNet, ReCAM, AMN
+
+
+def parameter_groups(
+    model: nn.Module, scratch: Iterable[nn.Module], lr: float, weight_decay: float, grouping: Grouping = FOUR
+) -> list[dict[str, Any]]:
+    """Parameters by where they start from and what they are; frozen ones are in none, and a group may be empty.
+
+    With ``FOUR``, 0: pretrained "weight" tensors (lr, decay); 1: other pretrained ones (2 lr, no decay);
+    2: "weight" tensors from scratch (10 lr, decay); 3: other ones from scratch (20 lr, no decay). With ``TWO``, the
+    first two are alike (lr, decay), and the last two (10 lr, decay).
     """
     new = {id(p) for module in scratch for p in module.parameters()}
     members: list[list[Tensor]] = [[], [], [], []]
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             members[2 * (id(parameter) in new) + ("weight" not in name)].append(parameter)
-    factors, decays = (1, 2, 10, 20), (weight_decay, 0.0, weight_decay, 0.0)
+    factors = (1, grouping.bias, grouping.scratch, grouping.scratch * grouping.bias)
+    decays = (weight_decay, weight_decay if grouping.decayed_bias else 0.0) * 2
     return [
         {"params": m, "lr": factor * lr, "weight_decay": decay}
         for m, factor, decay in zip(members, factors, decays, strict=True)
@@ -32,7 +57,7 @@ class PolySGD:
     ``updates`` is the number of optimiser updates of the whole training.
     """
 
-    def __init__(self, groups: list[dict], *, updates: int, momentum: float = 0.0, nesterov: bool = False):
+    def __init__(self, groups: list[dict[str, Any]], *, updates: int, momentum: float = 0.0, nesterov: bool = False):
         if updates < 1:
             raise ValueError("no optimiser update fits into this training: raise epochs or lower accumulation")
         groups = [group for group in groups if group["params"]]
@@ -52,12 +77,12 @@ class PolySGD:
         scaler.update()
         self.sgd.zero_grad(set_to_none=True)
 
-    def state_dict(self) -> dict:
+    def state_dict(self) -> dict[str, Any]:
         # an epoch may end in the middle of an accumulation: gradients wait for the next one's first update
         gradients = [parameter.grad for parameter in self._parameters()]
         return {"sgd": self.sgd.state_dict(), "decay": self.decay.state_dict(), "gradients": gradients}
 
-    def load_state_dict(self, state: dict) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sgd.load_state_dict(state["sgd"])
         self.decay.load_state_dict(state["decay"])
         for parameter, gradient in zip(self._parameters(), state["gradients"], strict=True):

@@ -1,5 +1,7 @@
 """Schedules of loss weights and learning rates."""
 
+from wsss_core.recipes.settings import Ramp
+
 
 def linear(step: int, steps: int, start: float, end: float, fraction: float) -> float:
     """Weight of a loss term at micro-step ``step`` of ``steps``: from start to end, reached after ``fraction``.
@@ -10,6 +12,11 @@ def linear(step: int, steps: int, start: float, end: float, fraction: float) -> 
     if fraction == 0:
         return end
     return min(start + (end - start) * step / (fraction * steps), end)
+
+
+def ramp(weight: Ramp, step: int, steps: int) -> float:
+    """``linear`` as the settings have it."""
+    return linear(step, steps, weight.start, weight.end, weight.fraction)
 
 
 def poly(update: int, updates: int, power: float = 0.9) -> float:

@@ -83,7 +83,14 @@ def crf_probabilities(image: np.ndarray, probabilities: np.ndarray, iterations: 
     return _beliefs(crf, energy.reshape(len(energy), -1), iterations).reshape(energy.shape)
 
 
-def _field(image, shape, iterations, *, gaussian, bilateral) -> DenseCRF2D:
+def _field(
+    image: np.ndarray,
+    shape: tuple[int, ...],
+    iterations: int,
+    *,
+    gaussian: tuple[int, int],
+    bilateral: tuple[int, int, int],
+) -> DenseCRF2D:
     """A CRF of (C, H, W) nodes with its kernels, if any step needs them, and without unary energies."""
     classes, height, width = shape
     if image.shape != (height, width, 3) or image.dtype != np.uint8:
@@ -100,13 +107,13 @@ def _field(image, shape, iterations, *, gaussian, bilateral) -> DenseCRF2D:
     return crf
 
 
-def _beliefs(crf, energy, iterations) -> np.ndarray:
+def _beliefs(crf: DenseCRF2D, energy: np.ndarray, iterations: int) -> np.ndarray:
     """(C, H * W) float32 beliefs after mean-field steps from unary energies (C, H * W) float32."""
     crf.setUnaryEnergy(np.ascontiguousarray(energy, dtype=np.float32))
     return np.array(crf.inference(iterations), dtype=np.float32)
 
 
-def _check_labels(labels, n_labels, size):
+def _check_labels(labels: np.ndarray, n_labels: int, size: tuple[int, ...]) -> None:
     if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be (height, width) integers, not {labels.shape} {labels.dtype}")
     if labels.shape != size:

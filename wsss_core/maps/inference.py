@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TypeVar
 
 import numpy as np
@@ -48,7 +49,7 @@ def sum_of_scales(maps: Sequence[Tensor], height: int, width: int, stride: int) 
         size = strided(height, stride), strided(width, stride)
     if not len(maps[0]):  # no class, and nothing that could be interpolated
         return maps[0].new_zeros(0, strided(height, stride), strided(width, stride))
-    total = sum(F.interpolate(m[None], size, mode="bilinear", align_corners=False)[0] for m in maps)
+    total = reduce(torch.add, (F.interpolate(m[None], size, mode="bilinear", align_corners=False)[0] for m in maps))
     return total[:, : strided(height, stride), : strided(width, stride)]
 
 
@@ -107,14 +108,14 @@ def scaled_batches(
         combine: joins the float32 outputs of images and of their mirror images.
         precision: see ``Precision``.
     """
-    model.to(device, memory_format=torch.channels_last).eval()
+    model.to(device).to(memory_format=torch.channels_last).eval()
     together, arithmetic = batching(device), Precision(precision, device)
     groups = list(equal_sizes(manifest.rows, together))
     images = _decoded(ScaledImages(manifest, scales), groups, workers, device)
     every, done = max(1, len(manifest) // 20), 0
 
     def outputs(pixels: Tensor) -> Tensor:
-        calls = pixels.split(images_a_call(*pixels.shape[1:3], together))
+        calls = pixels.split(images_a_call(pixels.shape[1], pixels.shape[2], together))
         return torch.cat([combine(*mirrored(model, network_input(part))) for part in calls])
 
     for group in groups:

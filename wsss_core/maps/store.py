@@ -21,11 +21,12 @@ and never read as empty maps.
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO
 
 import numpy as np
 import zarr
@@ -72,7 +73,8 @@ class MapWriter:
         self.done = 0
         y, x = np.max(self.shapes, axis=0)
         self.block, self.spare = np.zeros((2, SHARD, y, x), dtype)  # one is filled while the other is written
-        self.thread, self.writing = ThreadPoolExecutor(1), Future()
+        self.thread = ThreadPoolExecutor(1)
+        self.writing: Future[None] = Future()
         self.writing.set_result(None)
 
     def __enter__(self) -> "MapWriter":
@@ -107,7 +109,7 @@ class MapWriter:
         if not np.isfinite(maps).all():
             raise FloatingPointError(
                 f"the maps of {image_id} are not finite: the network that made them is broken, or its numbers do not "
-                "fit into float16 (set cams.precision to bfloat16 or float32 in config.yaml)"
+                "fit into float16 (set prior.cams.precision to bfloat16 or float32 in config.yaml)"
             )
         if self.block.dtype == np.uint8:
             if maps.min(initial=0) < 0 or maps.max(initial=0) > 1:
@@ -127,7 +129,9 @@ class MapWriter:
         self.writing = self.thread.submit(self.maps.__setitem__, slice(begin, end), self.block[: end - begin])
         self.block, self.spare = self.spare, self.block
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -161,7 +165,7 @@ class MapStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type["MapStore"], tuple[Path]]:
         return MapStore, (self.path,)
 
     @cached_property
@@ -172,7 +176,7 @@ class MapStore:
             raise StoreError(f"there is no store of maps at {self.path}") from error
         except Exception as error:
             raise StoreError(f"{self.path} is damaged ({error}): delete it and run its rule again") from error
-        about = group.attrs.get("wsss", {})
+        about = _about(group)
         if about.get("layout") != LAYOUT or not about.get("complete"):
             raise StoreError(
                 f"{self.path} is not a complete store of layout {LAYOUT}: delete it and run its rule again"
@@ -180,9 +184,9 @@ class MapStore:
         return group
 
     @property
-    def about(self) -> dict:
+    def about(self) -> dict[str, Any]:
         """What the store says of itself: stride, settings, run, ..."""
-        return dict(self._group.attrs["wsss"])
+        return _about(self._group)
 
     @cached_property
     def _tables(self) -> dict[str, np.ndarray]:
@@ -192,9 +196,15 @@ class MapStore:
     def _index(self) -> dict[str, int]:
         return {str(image_id): index for index, image_id in enumerate(self._table("image_id"))}
 
+    def _array(self, name: str) -> zarr.Array:
+        found = self._group[name]
+        if not isinstance(found, zarr.Array):
+            raise TypeError(f"{name} is no array")
+        return found
+
     def _table(self, name: str) -> np.ndarray:
         try:
-            values = self._group[name][:]
+            values = np.asarray(self._array(name)[:])
         except Exception as error:
             raise StoreError(f"{self.path} is damaged at {name} ({error}): delete it and run its rule again") from error
         if (values == ("" if name == "image_id" else LOST)).any():
@@ -251,8 +261,10 @@ class MapStore:
     @cached_property
     def _form(self) -> tuple[tuple[int, int], np.dtype, int]:
         """Shape and type of a row, rows a shard."""
-        maps = self._group["map"]
-        return maps.shape[1:], maps.dtype.newbyteorder("<"), maps.shards[0]
+        maps = self._array("map")
+        assert maps.shards is not None  # the layout has them
+        _, height, width = maps.shape
+        return (height, width), maps.dtype.newbyteorder("<"), maps.shards[0]
 
     @cached_property
     def _stride(self) -> int:
@@ -277,6 +289,12 @@ class MapStore:
     def _chunks(self) -> dict[int, list[list[int]]]:
         """Indices of the shards that were read."""
         return {}
+
+
+def _about(group: zarr.Group) -> dict[str, Any]:
+    """What a store says of itself; nothing if it is none."""
+    about = group.attrs.get("wsss")
+    return dict(about) if isinstance(about, Mapping) else {}
 
 
 def _read_index(file: BinaryIO, chunks: int) -> list[list[int]]:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import timm
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from wsss_core.base.files import whole
 from wsss_core.networks.mxnet_file import read_params
+from wsss_core.networks.network import Network
 from wsss_core.networks.resnet38d import ResNet38d
 from wsss_core.networks.vgg16 import VGG16
 
@@ -30,7 +32,7 @@ TIMM = {
     "resnest200": "resnest200e",
     "resnest269": "resnest269e",
 }
-OWN = {"resnet38d": ResNet38d, "vgg16": VGG16}
+OWN: dict[str, type[ResNet38d] | type[VGG16]] = {"resnet38d": ResNet38d, "vgg16": VGG16}
 BACKBONES = (*TIMM, *OWN)
 FETCHED = {**TIMM, "vgg16": "vgg16.tv_in1k"}
 STRIDE = 16  # of the networks that have no stride of their own
@@ -55,7 +57,7 @@ class Backbone(nn.Module):
         root_cam: whether CAMs are the square root of the positive class maps, as PSA takes them from VGG16.
     """
 
-    def __init__(self, network: nn.Module):
+    def __init__(self, network: Network):
         super().__init__()
         self.network = network
         info = list(network.feature_info)
@@ -72,7 +74,7 @@ class Backbone(nn.Module):
 
     @property
     def groups(self) -> tuple[nn.Module, ...]:
-        """The modules whose outputs are the masking depths 1, 2, ...; see ``names.depths`` for their number."""
+        """The modules whose outputs are the masking depths 1, 2, ...; see ``recipes.depths`` for their number."""
         return tuple(map(self.network.get_submodule, getattr(self.network, "groups", self.taps)))
 
 
@@ -104,7 +106,7 @@ def build_backbone(
     return Backbone(network)
 
 
-def _own_network(name: str, output_stride: int | None, dropouts: Sequence[float] | None) -> nn.Module:
+def _own_network(name: str, output_stride: int | None, dropouts: Sequence[float] | None) -> Network:
     make = OWN[name]
     if output_stride not in (None, make.output_stride):
         raise ValueError(
@@ -114,7 +116,7 @@ def _own_network(name: str, output_stride: int | None, dropouts: Sequence[float]
     return make() if dropouts is None else make(dropouts=dropouts)
 
 
-def _timm_network(name: str, output_stride: int) -> nn.Module:
+def _timm_network(name: str, output_stride: int) -> Network:
     network_name = TIMM.get(name, name)
     if not timm.is_model(network_name):
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8])
@@ -122,7 +124,7 @@ def _timm_network(name: str, output_stride: int) -> nn.Module:
     network = timm.create_model(network_name, num_classes=0, output_stride=output_stride)
     _dilate_as_published(network)
     _pool_as_published(network)
-    return network
+    return cast(Network, network)  # in all but its class
 
 
 def _dilate_as_published(network: nn.Module) -> None:
@@ -145,7 +147,7 @@ def _pool_as_published(network: nn.Module) -> None:
     blocks = [module for module in network.modules() if isinstance(module, ResNestBottleneck)]
     place = "avd_first" if any(block.avd_first is not None for block in blocks) else "avd_last"
     for block in blocks:
-        if block.downsample is not None and isinstance(block.downsample[0], AvgPool2dSame):
+        if isinstance(block.downsample, nn.Sequential) and isinstance(block.downsample[0], AvgPool2dSame):
             setattr(block, place, nn.AvgPool2d(3, stride=1, padding=1))
             block.downsample[0] = nn.Identity()
 
@@ -160,12 +162,13 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
         ValueError: the file belongs to another architecture, or is none of these formats.
     """
     state = read_state(path)
+    about, rename = getattr(network, "default_cfg", {}), getattr(network, "from_published", None)
     if "recipe" in state:
         prefix = "backbone.network."
         state = {k.removeprefix(prefix): v for k, v in state["state"].items() if k.startswith(prefix)}
-    elif hasattr(network, "from_published"):
-        state = network.from_published(state)
-    classifier = network.default_cfg.get("classifier", "fc")
+    elif rename:
+        state = rename(state)
+    classifier = about.get("classifier", "fc")
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     state = {key: value for key, value in state.items() if not key.startswith(tuple(f"{h}." for h in heads))}
     own = network.state_dict()
@@ -174,7 +177,7 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     # Files written before PyTorch 0.4.1 have no counters of batches; they do not matter here.
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unknown or shapes:
-        name = network.default_cfg.get("architecture", type(network).__name__)
+        name = about.get("architecture", type(network).__name__)
         raise ValueError(
             f"{path} does not hold weights of {name}: {len(missing)} tensors are missing {missing[:3]}, "
             f"{len(unknown)} are unknown {unknown[:3]}, {len(shapes)} have another shape {shapes[:3]}; "
@@ -282,9 +285,14 @@ def masked(backbone: Backbone, depth: int, mask: Tensor) -> Iterator[None]:
         hook.remove()
 
 
-def fix_batch_norm(module: nn.Module) -> None:
-    """Make every BatchNorm use its running statistics; its affine parameters are no longer trained."""
+def fix_batch_norm(module: nn.Module, *, affine: bool = True) -> None:
+    """Make every BatchNorm use its running statistics; to be called again after a change of mode.
+
+    Args:
+        affine: its scales and shifts are no longer trained either. ReCAM, IRNet and CIM go on training them.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             layer.eval()
-            layer.requires_grad_(False)
+            if affine:
+                layer.requires_grad_(False)

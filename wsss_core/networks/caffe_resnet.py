@@ -54,7 +54,7 @@ class CaffeBottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, 4 * planes, kernel_size=1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * planes)
-        self.downsample = nn.Identity()
+        self.downsample: nn.Module = nn.Identity()
         if project:
             shortcut = nn.Conv2d(channels, 4 * planes, kernel_size=1, stride=stride, bias=False)
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(4 * planes))

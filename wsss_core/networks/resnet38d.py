@@ -7,6 +7,8 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsss_core.networks.network import Network
+
 PSA_BLOCK = re.compile(r"b(\d)(?:_(\d))?\.(conv|bn)_branch(\w+)\.(\w+)")
 MXNET_BLOCK = re.compile(r"(?:arg|aux):(res|bn)(\d)(?:a|b(\d))_branch([12]\w*?)_(\w+)")
 MXNET_KINDS = {"res": "conv", "bn": "bn"}
@@ -19,10 +21,10 @@ MXNET_VALUES = {
 }
 
 
-class ResNet38d(nn.Module):
+class ResNet38d(Network):
     """Pre-activation residual blocks at a fixed output stride of 8: (N, 3, H, W) to (N, 64 width, H / 8, W / 8).
 
-    It has the attributes by which ``Backbone`` reads a network of timm. The five maps are those of b2, b3, b4, b5 (as
+    The five maps are those of b2, b3, b4, b5 (as
     their last block leaves them) and of b7 after its BatchNorm and ReLU.
 
     Args:

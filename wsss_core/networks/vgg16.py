@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss_core.data.transforms import STD
+from wsss_core.networks.network import Network
 
 GROUPS = ((3, 64, 2), (64, 128, 2), (128, 256, 3), (256, 512, 3), (512, 512, 3))  # input, channels, convolutions
 # where the convolutions stand in the list of layers of torchvision and of PoolNet's authors
@@ -29,9 +30,9 @@ class Convolutions(nn.Module):
 
     def __init__(self, *, dense: bool):
         super().__init__()
-        for number, (channels, out, count) in enumerate(GROUPS, start=1):
-            dilation = 2 if dense and number == 5 else 1
-            self.add_module(f"conv{number}", _group(channels, out, count, dilation))
+        dilations = (1, 1, 1, 1, 2 if dense else 1)
+        groups = (_group(*group, dilation) for group, dilation in zip(GROUPS, dilations, strict=True))
+        self.conv1, self.conv2, self.conv3, self.conv4, self.conv5 = groups
         self.last_pool = 1 if dense else 2
 
     def five_maps(self, x: Tensor) -> list[Tensor]:
@@ -42,11 +43,11 @@ class Convolutions(nn.Module):
         return maps
 
 
-class VGG16(Convolutions):
+class VGG16(Convolutions, Network):
     """Fully convolutional, at a fixed output stride of 8: (N, 3, H, W) normalised RGB to (N, 1024, H / 8, W / 8).
 
-    It has the attributes by which ``Backbone`` reads a network of timm; the five maps are those of conv2 to conv5 and
-    of fc7. CAMs are the square root of its positive class maps (``root_cam``), as PSA takes them.
+    The five maps are those of conv2 to conv5 and of fc7. CAMs are the square root of its positive class maps
+    (``root_cam``), as PSA takes them.
 
     Args:
         dropouts: probabilities that fc6 and fc7 lose a channel.
@@ -57,14 +58,15 @@ class VGG16(Convolutions):
     output_stride = 8
     root_cam = True
     groups = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7")
-    feature_info: ClassVar = [
+    feature_info = (
         {"module": "conv2", "num_chs": 128, "reduction": 2},
         {"module": "conv3", "num_chs": 256, "reduction": 4},
         {"module": "conv4", "num_chs": 512, "reduction": 8},
         {"module": "conv5", "num_chs": 512, "reduction": 8},
         {"module": "fc7", "num_chs": 1024, "reduction": 8},
-    ]
+    )
     num_features = 1024
+    scale: Tensor
 
     def __init__(self, *, dropouts: Sequence[float] = (0.5, 0.5), reach: int = 1):
         super().__init__(dense=True)
@@ -98,7 +100,7 @@ class CaffeVGG16(Convolutions):
     channels = (128, 256, 512, 512)
     strides = (2, 4, 8, 16)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(dense=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -148,5 +150,6 @@ def _group(channels: int, out: int, count: int, dilation: int) -> nn.Sequential:
 def _started(conv: nn.Conv2d) -> nn.Conv2d:
     """Kaiming-normal weights and no offsets: without BatchNorm, PyTorch's own start would lose the signal."""
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-    nn.init.zeros_(conv.bias)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
     return conv

@@ -6,7 +6,7 @@ number of labels. Shares are in per cent. The background has ``%S`` alone, over 
 """
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -187,7 +187,7 @@ def summary(values: Mapping[str, float | None], properties: ClassProperties) -> 
     return rows
 
 
-def _or_none(statistic, *values) -> float | None:
+def _or_none(statistic: Callable[..., float], *values: Iterable[float]) -> float | None:
     try:
         return statistic(*(list(of_class) for of_class in values))
     except StatisticsError:  # too few values, or constant ones

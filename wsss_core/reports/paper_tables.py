@@ -1,23 +1,27 @@
 """Tables of a paper, filled in with what was measured here.
 
-A table is declared in ``workflow/tables``, see docs/tables.md. ``resolve`` finds the files that it needs, and
+A table is declared in ``workflow/papers``, see docs/tables.md. ``resolve`` finds the files that it needs, and
 ``make_table`` fills it in. Neither torch nor numpy is imported: the Snakefile asks ``resolve`` for a rule's inputs.
 """
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 from wsss_core.base.files import whole
-from wsss_core.recipes import Recipes
+from wsss_core.recipes.recipes import Recipes
+from wsss_core.recipes.tree import Tree
 from wsss_core.reports.tables import ResultError, markdown
 
 PROPERTY_COLUMNS = ("O", "%S", "%C", "L")
 ABREAST = 5  # columns of scores beside each other, each with the paper's and the difference
 PUBLISHED_IMAGES = {"voc": {"train": 1464, "val": 1449}}
+
+ByClass = Mapping[str, float | None]  # None of a class that has no such value
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class Filled:
     def without_empty(self) -> "Filled":
         """Without the rows and columns that have neither a run nor a number of the paper, on this data set."""
 
-        def says(cells):
+        def says(cells: list[Cell]) -> bool:
             return any(cell.values is not None or cell.paper is not None for cell in cells)
 
         kept = [index for index in range(len(self.columns)) if says(self.column(index))]
@@ -81,30 +85,31 @@ class Filled:
         return any(cell.paper is not None for _, cells in self.rows for cell in cells)
 
 
-def resolve(table: dict, dataset: str, recipes: Recipes) -> dict:
+def resolve(table: dict, dataset: str, recipes: Recipes, tree: Tree) -> dict:
     """A declared table with the files of its cells on a data set, as plain values for a rule's params.
 
     Args:
-        table: what a file in ``workflow/tables`` declares, checked by its schema.
+        table: what a file in ``workflow/papers`` declares, checked by its schema.
+        tree: where the files of runs and data sets lie.
 
     Raises:
         ResultError: a row with more or fewer numbers of the paper than there are columns.
-        RecipeError: a run that config.yaml does not have.
+        RecipeError: a run that config.yaml does not have, or one without what its score is ``of``.
     """
     notes = table.get("notes", {})
-    own = (_resolve_runs if table["kind"] == "runs" else _resolve_classes)(table, dataset, recipes)
+    own = (_resolve_runs if table["kind"] == "runs" else _resolve_classes)(table, dataset, recipes, tree)
     return {"title": table["title"], "notes": [*notes.get("any", []), *notes.get(dataset, [])], **own}
 
 
-def _resolve_runs(table: dict, dataset: str, recipes: Recipes) -> dict:
+def _resolve_runs(table: dict, dataset: str, recipes: Recipes, tree: Tree) -> dict:
     columns, rows = [score["name"] for score in table["scores"]], []
     for declared in table["rows"]:
         row = {"seeds": table.get("seeds", False), **declared}
         made = "run" in row and dataset not in row.get("except", [])
         scores = [row.get("scores", {}).get(score["name"], score) for score in table["scores"]]
         cells = [
-            {"files": _files(row, score["file"], dataset, recipes, score.get("part")), "key": score["key"]}
-            if made and "file" in score
+            {"files": _files(row, score["score"], dataset, recipes, tree, score.get("of")), "key": score["key"]}
+            if made and "score" in score
             else None
             for score in scores
         ]
@@ -113,15 +118,15 @@ def _resolve_runs(table: dict, dataset: str, recipes: Recipes) -> dict:
     return {"labels": [*table["labels"], "run"], "columns": columns, "rows": rows}
 
 
-def _resolve_classes(table: dict, dataset: str, recipes: Recipes) -> dict:
+def _resolve_classes(table: dict, dataset: str, recipes: Recipes, tree: Tree) -> dict:
     columns = [*PROPERTY_COLUMNS] if table["properties"] else []
     columns += [column["name"] for column in table["columns"]]
     paper = table.get("paper", {}).get(dataset, {})
     return {
         "columns": columns,
-        "properties": f"results/{dataset}/class_properties.csv" if table["properties"] else None,
+        "properties": tree.path("class_properties", dataset=dataset) if table["properties"] else None,
         "runs": [
-            _files({"seeds": table.get("seeds", False), **column}, table["file"], dataset, recipes)
+            _files({"seeds": table.get("seeds", False), **column}, table["score"], dataset, recipes, tree)
             if "run" in column
             else None
             for column in table["columns"]
@@ -136,18 +141,26 @@ def _published(numbers: list | None, table: dict, row: str, columns: list[str]) 
     if numbers is not None and len(numbers) != len(columns):
         raise ResultError(
             f"{table['title']!r}: the row {row!r} has {len(numbers)} numbers of the paper for {len(columns)} columns; "
-            "correct the table in workflow/tables"
+            "correct the table in workflow/papers"
         )
     return numbers or [None] * len(columns)
 
 
-def _files(entry: dict, file: str, dataset: str, recipes: Recipes, part: str | None = None) -> list[str]:
-    """The file of the entry's run, or of each seed; with a part, that of the run which the part comes from."""
+def _files(entry: dict, score: str, dataset: str, recipes: Recipes, tree: Tree, of: str | None = None) -> list[str]:
+    """The file with a score of the entry's run, or of each seed.
+
+    Args:
+        of: score the run where this artefact of the entry's run lies; ``ordinary`` is its ordinary classifier.
+    """
     recipes.parse(entry["run"])
     averaged = entry.get("seeds", False)  # true, false, or the data sets on which they are
     seeded = dataset in averaged if isinstance(averaged, list) else averaged
     runs = recipes.seeded(entry["run"]) if seeded else [entry["run"]]
-    return [f"results/{dataset}/{recipes.source(run, part) if part else run}/{file}" for run in runs]
+    if of == "ordinary":
+        runs = [recipes.ordinary(dataset, run) for run in runs]
+    elif of:
+        runs = [recipes.source(dataset, run, of) for run in runs]
+    return [tree.path(score, dataset=dataset, run=run) for run in runs]
 
 
 def files_of(resolved: dict) -> list[str]:
@@ -179,11 +192,11 @@ class Results:
 
     def score(self, path: str, key: str) -> float:
         """The score at a dotted key, in per cent."""
-        value = self.file(path)
+        value: Any = self.file(path)
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if not isinstance(value, int | float):
-            raise ResultError(f"{path} has no score {key!r}: run its rule again, or correct the key in workflow/tables")
+            raise ResultError(f"{path} has no score {key!r}: run its rule again, or correct the key in workflow/papers")
         return 100 * value
 
     def by_class(self, path: str) -> dict[str, float | None]:
@@ -216,9 +229,12 @@ def _fill_classes(resolved: dict, results: Results) -> Filled:
 
     path = resolved["properties"]
     properties = ClassProperties.read(path) if path else ClassProperties({}, {})
-    columns = [None if files is None else [results.by_class(file) for file in files] for files in resolved["runs"]]
-    names = _same_classes(resolved["runs"], columns)
-    columns = [*([properties.values[key]] for key in PROPERTY_COLUMNS if path), *columns]
+    scores: list[list[ByClass] | None] = [
+        None if files is None else [results.by_class(file) for file in files] for files in resolved["runs"]
+    ]
+    names = _same_classes(resolved["runs"], scores)
+    columns: list[list[ByClass] | None] = [[properties.values[key]] for key in PROPERTY_COLUMNS if path]
+    columns += scores
     filled = [None if seeds is None else [{**seed, **summary(seed, properties)} for seed in seeds] for seeds in columns]
     groups = {f"{kind} {group}": of for kind, named in properties.groups.items() for group, of in named.items()}
     sections = {
@@ -233,7 +249,7 @@ def _fill_classes(resolved: dict, results: Results) -> Filled:
     for name in [name for section in resolved["sections"] for name in sections[section]]:
         published = resolved["paper"].get(name, [None] * len(filled))
         values = [
-            None if seeds is None else tuple(seed[name] for seed in seeds if seed.get(name) is not None)
+            None if seeds is None else tuple(value for seed in seeds if (value := seed.get(name)) is not None)
             for seeds in filled
         ]
         labels = [name, " ".join(groups.get(name, ()))] if path else [name]
@@ -241,7 +257,7 @@ def _fill_classes(resolved: dict, results: Results) -> Filled:
     return Filled(["row", "classes"] if path else ["row"], resolved["columns"], rows)
 
 
-def _same_classes(files: list, columns: list) -> list[str]:
+def _same_classes(files: list[list[str] | None], columns: list[list[ByClass] | None]) -> list[str]:
     """The classes of all columns; columns that differ in them are a ResultError."""
     found = {
         path: list(scores)
@@ -274,8 +290,7 @@ def make_table(*, resolved: dict, dataset: str, kind: str, output: Path, table: 
     lines = [f"# {resolved['title']}", "", *(f"- {line}" for line in [*about, *resolved["notes"]])]
     with whole(table) as partial:
         partial.write_text("\n".join([*lines, "", *_blocks(filled)]), encoding="utf-8")
-    with whole(output) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        _write_csv(csv.writer(file, lineterminator="\n"), filled)
+    _write_csv(output, filled)
 
 
 def _about(results: Results, dataset: str, kind: str, compared: bool) -> list[str]:
@@ -327,9 +342,11 @@ def _block(filled: Filled, block: Sequence[int]) -> str:
     return markdown(head, [(*labels, *cells) for (labels, _), *cells in zip(filled.rows, *columns, strict=True)])
 
 
-def _write_csv(writer, filled: Filled) -> None:
-    writer.writerow((*filled.labels, "column", "value", "standard_deviation", "seeds", "paper", "difference"))
-    for labels, cells in filled.rows:
-        for name, cell in zip(filled.columns, cells, strict=True):
-            numbers = (cell.mean, cell.deviation, len(cell.values or ()), cell.paper, cell.difference)
-            writer.writerow((*labels, name, *(round(n, 4) if isinstance(n, float) else n for n in numbers)))
+def _write_csv(path: Path, filled: Filled) -> None:
+    with whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*filled.labels, "column", "value", "standard_deviation", "seeds", "paper", "difference"))
+        for labels, cells in filled.rows:
+            for name, cell in zip(filled.columns, cells, strict=True):
+                numbers = (cell.mean, cell.deviation, len(cell.values or ()), cell.paper, cell.difference)
+                writer.writerow((*labels, name, *(round(n, 4) if isinstance(n, float) else n for n in numbers)))

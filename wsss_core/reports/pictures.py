@@ -109,7 +109,7 @@ def draw_lines(title: str, lines: Mapping[str, Points], *, named: bool) -> Image
     low[1], high[1] = 10 * np.floor(low[1] / 10), 10 * np.ceil(high[1] / 10)
     span = np.where(high > low, high - low, 1)
 
-    def place(point):
+    def place(point: tuple[float, float]) -> tuple[float, float]:
         x, y = (np.asarray(point) - low) / span * (side - 2 * border)
         return border + x, side - border - y
 

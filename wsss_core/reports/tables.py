@@ -1,6 +1,6 @@
 """Result files as tables: the scores of some runs side by side, and means over seeds.
 
-``python -m wsss_core.tables FILE ...`` prints the scores of result files as a Markdown table.
+``python -m wsss_core.reports.tables FILE ...`` prints the scores of result files as a Markdown table.
 """
 
 import csv

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsss_core.networks.backbones import Backbone
+
 # cosines are kept off 0 and 1, where the logarithms and their gradients have no bound
 SMALLEST_COSINE, LARGEST_COSINE = 0.0005, 0.9995
 
@@ -20,7 +22,7 @@ class C2AM(nn.Module):
         ValueError: the last two maps have different strides and cannot be concatenated.
     """
 
-    def __init__(self, backbone: nn.Module, direction: int = 1):
+    def __init__(self, backbone: Backbone, direction: int = 1):
         super().__init__()
         s3, s4 = backbone.strides[3:]
         if s3 != s4:
@@ -31,6 +33,7 @@ class C2AM(nn.Module):
         self.backbone = backbone
         self.direction = direction
         self.features = backbone.channels[4] + backbone.channels[3]
+        # centred by BatchNorm, so that at the start neither side of the split has all pixels
         self.disentangler = nn.Sequential(
             nn.Conv2d(self.features, 1, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(1)
         )
@@ -48,7 +51,7 @@ class C2AM(nn.Module):
             map, (B, 1, h, w). Without hints, the losses do not tell which of the two is foreground.
         """
         *_, s3, s4 = self.backbone(x)
-        features = torch.cat([s4, s3], dim=1)
+        features = torch.cat([s4, s3], dim=1)  # (B, D, h, w)
         logits = self.disentangler(features)
         foreground, background = _pool(features, torch.sigmoid(logits))
         return foreground, background, logits
@@ -64,7 +67,8 @@ def _pool(features: Tensor, probability: Tensor) -> tuple[Tensor, Tensor]:
     # one product for both, so that the widest tensor of the step is read once
     sums = weights @ features.flatten(2).transpose(1, 2)  # (B, 2, D)
     # divided in float32: a half-precision quotient would lose small features
-    return (sums.float() / weights.shape[2]).unbind(dim=1)
+    foreground, background = (sums.float() / weights.shape[2]).unbind(dim=1)
+    return foreground, background
 
 
 def c2am_loss(foreground: Tensor, background: Tensor, alpha: float = 0.25) -> dict[str, Tensor]:
@@ -95,7 +99,7 @@ def c2am_loss(foreground: Tensor, background: Tensor, alpha: float = 0.25) -> di
 
 def _attract(cosine: Tensor, alpha: float) -> Tensor:
     """Mean of -log(cosine) over all pairs, near neighbours first."""
-    weights = torch.exp(-alpha * _ranks(cosine.detach()))
+    weights = torch.exp(-alpha * _ranks(cosine.detach()))  # they weigh the pairs, and are not learnt
     return -(weights * torch.log(_bounded(cosine))).mean()
 
 

@@ -1,6 +1,5 @@
 """The maps of C²AM and C²AM-H, as a store."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -10,19 +9,13 @@ from wsss_core.base.files import whole
 from wsss_core.data.manifest import Manifest
 from wsss_core.maps.inference import dump_scaled, scaled_batches
 from wsss_core.maps.store import MapWriter
+from wsss_core.recipes.settings import C2amMapSettings, identity
 from wsss_core.saliency.c2am import C2AM
 
 
-@dataclass(frozen=True)
-class C2amMapSettings:
-    """Test-time scales, the stride of the store, and ``relu`` or ``sigmoid`` of the logits."""
-
-    scales: tuple[float, ...]
-    stride: int
-    activation: str
-
-
 class _Logits(nn.Module):
+    """What multi-scale inference wants of a network: one map an image."""
+
     def __init__(self, model: C2AM):
         super().__init__()
         self.model = model
@@ -45,11 +38,12 @@ def dump_c2am_maps(
 
     Foreground is where the logit is positive, or negative if that is the direction of the network's split.
     """
+    # an activation before the sum: what one view calls background takes nothing from the others
     activate = {"relu": torch.relu, "sigmoid": torch.sigmoid}[settings.activation]
     batches = scaled_batches(
         _Logits(model), manifest, settings.scales, lambda a, b: activate(a) + activate(b), device, workers
     )
-    about = {**about, "settings": asdict(settings)}
+    about = {**about, "settings": identity(settings)}
     with whole(store) as folder, MapWriter(
         folder, manifest, stride=settings.stride, classwise=False, about=about
     ) as out:  # fmt: skip

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,47 +21,23 @@ from wsss_core.fitting.optim import PolySGD, parameter_groups
 from wsss_core.fitting.precision import Precision
 from wsss_core.maps.store import MapStore
 from wsss_core.networks.backbones import build_backbone
+from wsss_core.recipes.settings import C2amSettings, HintSettings, identity
 from wsss_core.saliency.c2am import C2AM, c2am_loss
 from wsss_core.saliency.hints import HintReader, hint_loss
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class C2amSettings:
-    """Settings of the training of C²AM and C²AM-H; the meanings stand in the schema of config.yaml."""
-
-    hints: str
-    backbone: str
-    squash: float
-    crop: int
-    batch_size: int
-    accumulation: int
-    epochs: int
-    learning_rate: float
-    head_rate: int
-    weight_decay: float
-    train_batch_norm: bool
-    alpha: float
-    hint_weight: float
-    hint_threshold: float
-    label_smoothing: float
-    precision: str
-    compile: bool
-
-    @property
-    def side(self) -> int:
-        """Side of the square that images are squashed to, in pixels."""
-        return int(self.squash * self.crop)
-
-
 class C2amStep:
-    """One micro-step: the contrastive losses of the batch and, where it has any, the loss of its hints."""
+    """One micro-step: the contrastive losses of the batch and, with settings of hints, the loss of its hints."""
 
-    def __init__(self, model: C2AM, settings: C2amSettings, steps: int, device: torch.device):
-        self.model, self.settings, self.device = model, settings, device
+    def __init__(
+        self, model: C2AM, settings: C2amSettings, hints: HintSettings | None, steps: int, device: torch.device
+    ):
+        self.model, self.settings, self.hints, self.device = model, settings, hints, device
         self.precision = Precision(settings.precision, device)
         self.scaler = self.precision.scaler()
+        # batches that are left over at the end of the training make no update
         self.optimizer = PolySGD(_groups(model, settings), updates=steps // settings.accumulation)
 
     def state(self) -> dict:
@@ -74,12 +49,12 @@ class C2amStep:
         with self.precision.autocast():
             foreground, background, logits = self.model(images)
         losses = c2am_loss(foreground, background, settings.alpha)
-        loss = sum(losses.values())
-        if "hint" in batch:
-            hints = batch["hint"].to(self.device, non_blocking=True)
-            losses["hint"] = hint_loss(logits, hints, settings.hint_threshold, settings.label_smoothing)
-            loss = loss + settings.hint_weight * losses["hint"]
-        self.scaler.scale(loss).backward()
+        loss = losses["positive_foreground"] + losses["positive_background"] + losses["negative"]
+        if self.hints is not None:
+            maps = batch["hint"].to(self.device, non_blocking=True)
+            losses["hint"] = hint_loss(logits, maps, self.hints.threshold, self.hints.label_smoothing)
+            loss = loss + self.hints.weight * losses["hint"]
+        self.scaler.scale(loss).backward()  # added up over the batches of an update, not averaged
         if (step + 1) % settings.accumulation == 0:
             self.optimizer.step(self.scaler)
         return {name: value.detach() for name, value in losses.items()}
@@ -105,6 +80,7 @@ def train_c2am(
     hints: MapStore | None,
     weights: Path | None,
     settings: C2amSettings,
+    hint_settings: HintSettings | None,
     output: Path,
     seed: int,
     device: torch.device,
@@ -118,35 +94,47 @@ def train_c2am(
     Args:
         hints: one map an image, in [0, 1], see ``hints.make_hints``; None trains C²AM.
         weights: ImageNet weights of the backbone, or None to start from random ones.
+        hint_settings: the loss of the hints, None without them.
         output: the checkpoint to write.
 
     Raises:
-        ValueError: hints are given though ``settings.hints`` is none, or the reverse.
+        ValueError: hints without their settings, or the reverse.
     """
-    if (hints is None) != (settings.hints == "none"):
-        raise ValueError(f"c2am.hints is {settings.hints}, but hints were {'not ' * (hints is None)}given")
+    if (hints is None) != (hint_settings is None):
+        raise ValueError("C²AM-H takes hints and their settings, C²AM neither of them")
     model = C2AM(build_backbone(settings.backbone, weights=weights))
     placed(model, device, compiled=settings.compile)
     read_hint, hints_digest = (None, None) if hints is None else (HintReader(hints), hints.digest())
-    samples = SquashedCrops(manifest, read_hint, side=settings.side, size=settings.crop)
+    samples = SquashedCrops(manifest, read_hint, side=squashed_side(settings), size=settings.crop)
     loader = EpochLoader(samples, batch_size=settings.batch_size, seed=seed, workers=workers)
-    step = C2amStep(model, settings, settings.epochs * len(loader), device)
+    step = C2amStep(model, settings, hint_settings, settings.epochs * len(loader), device)
     fit(
         step=step,
         loader=loader,
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(asdict(settings), manifest.digest(), seed, weights, hints_digest),
+        digest=digest_of(
+            identity(settings),
+            hint_settings and identity(hint_settings),
+            manifest.digest(),
+            seed,
+            weights,
+            hints_digest,
+        ),
         lr=lambda: step.optimizer.lr,
     )
-    if hints is None:
+    if hints is None:  # nothing in the losses tells the two sides apart
         images = DataLoader(SquashedImages(manifest, settings.crop), settings.batch_size, num_workers=workers)
         model.direction = find_direction(model, images, step.precision, device)
-    save_model(
-        output, model, "c2am", {"backbone": settings.backbone, "hints": settings.hints, "direction": model.direction}
-    )
+    recipe = {"backbone": settings.backbone, "hints": hints is not None, "direction": model.direction}
+    save_model(output, model, "c2am", recipe)
     finish(output)
+
+
+def squashed_side(settings: C2amSettings) -> int:
+    """Side of the square that training images are squashed to, in pixels."""
+    return int(settings.squash * settings.crop)
 
 
 @torch.inference_mode()
@@ -183,7 +171,7 @@ def _squashed(image: Image.Image, side: int) -> Image.Image:
     return image.resize((side, side), Image.Resampling.BILINEAR)
 
 
-class SquashedCrops(Dataset):
+class SquashedCrops:
     """Images squashed to a square, with their hint maps if there are any; cropped and mirrored.
 
     Args:
@@ -201,13 +189,14 @@ class SquashedCrops(Dataset):
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, size, size), and ``hint`` (1, size, size) if there are hints."""
+        # all is drawn before a hint is read: C²AM and C²AM-H see the same crops
         row, window = self.rows[index], crop_window(self.side, self.side, self.size, rng)
         mirrored = rng.random() < 0.5
         pixels = np.asarray(_squashed(self.pictures[index], self.side))
         sample = {"image": normalized_crop(pixels, window, self.size)}
         if self.read_hint is not None:
             hint = np.asarray(_squashed(Image.fromarray(self.read_hint(row)), self.side))
-            sample["hint"] = torch.from_numpy(crop(hint, window, self.size, 0.0))[None]
+            sample["hint"] = torch.from_numpy(crop(hint, window, self.size, 0.0))[None]  # 0 hints at nothing
         if mirrored:
             sample = {name: value.flip(2) for name, value in sample.items()}
         return sample
@@ -227,17 +216,8 @@ class SquashedImages(Dataset):
 
 
 def load_c2am(path: str | Path) -> C2AM:
-    """Rebuild a trained C²AM network, with its direction, from its checkpoint.
-
-    Raises:
-        ValueError: the network was trained without hints, and its checkpoint does not tell the direction.
-    """
+    """Rebuild a trained C²AM network, with its direction, from its checkpoint."""
     recipe, state = read_model(path, "c2am")
-    # checkpoints without these keys are of C²AM-H, whose hints decide
-    if "direction" not in recipe and recipe.get("hints") == "none":
-        raise ValueError(
-            f"{path} does not tell which side of its split is foreground: delete it and run its rule again"
-        )
-    model = C2AM(build_backbone(recipe["backbone"]), recipe.get("direction", 1))
+    model = C2AM(build_backbone(recipe["backbone"]), recipe["direction"])
     model.load_state_dict(state)
     return model

@@ -19,7 +19,7 @@ def make_hints(*, manifest: Manifest, cams: MapStore, store: Path) -> None:
     with whole(store) as folder, MapWriter(
         folder, manifest, stride=about["stride"], classwise=False, about=about
     ) as out:  # fmt: skip
-        for row in manifest.rows:
+        for row in manifest.rows:  # at the CAMs' stride: the loss shrinks hints further
             _, maps = cams[row.id]
             out.append(row.id, maps.max(axis=0, keepdims=True, initial=0))  # an image without labels hints at nothing
 
@@ -42,7 +42,7 @@ def hint_loss(logits: Tensor, hint: Tensor, threshold: float = 0.4, smoothing: f
     hint = hint.reshape(len(hint), 1, *hint.shape[-2:]).float()
     hint = F.interpolate(hint, logits.shape[-2:], mode="bicubic", align_corners=False)
     hinted = (hint >= threshold).float()
-    logits = logits.float()
+    logits = logits.float()  # half precision rounds the logarithm of probabilities near 1 to 0
     target = torch.full_like(logits, 1 - smoothing / 2)
     loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     # sums in place of an index: no wait for the device, and no mean of nothing (NaN) without hints

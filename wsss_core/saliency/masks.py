@@ -1,6 +1,5 @@
 """Binary pseudo-saliency from the maps of C²AM."""
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,21 +15,13 @@ from wsss_core.data.pictures import read_image
 from wsss_core.maps.crf import crf_labels
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore
-
-
-@dataclass(frozen=True)
-class SaliencyMaskSettings:
-    """Threshold of the normalised map, and the label CRF."""
-
-    threshold: float
-    iterations: int
-    confidence: float
+from wsss_core.recipes.settings import SaliencyMaskSettings
 
 
 def make_saliency_masks(
     *, manifest: Manifest, maps: MapStore, folder: Path, settings: SaliencyMaskSettings, workers: int = 1
 ) -> None:
-    """Write binary pseudo-saliency (PNG, 0 or 255) of every image: threshold, then label CRF with two labels."""
+    """Write binary pseudo-saliency (PNG, 0 or 255) of every image: threshold, then any CRF with two labels."""
     with whole(folder) as partial_folder:
         partial_folder.mkdir()
         task = partial(_saliency_mask, maps=maps, folder=partial_folder, settings=settings)
@@ -38,9 +29,10 @@ def make_saliency_masks(
 
 
 def _saliency_mask(row: Row, *, maps: MapStore, folder: Path, settings: SaliencyMaskSettings) -> None:
-    refined = np.zeros((row.height, row.width), np.uint8)
+    salient = np.zeros((row.height, row.width), np.uint8)
     if row.labels:  # an image without any class has no object that could be salient
-        image = np.asarray(read_image(row.image))
+        # resized maps are divided by their maximum, which the threshold is a share of
         salient = (full_size(maps, row.id)[1][0] > settings.threshold).astype(np.uint8)
-        refined = crf_labels(image, salient, 2, settings.iterations, settings.confidence)
-    write_grey(png_of(folder, row.id), refined * np.uint8(255))
+        if crf := settings.crf:
+            salient = crf_labels(np.asarray(read_image(row.image)), salient, 2, crf.iterations, crf.confidence)
+    write_grey(png_of(folder, row.id), salient * np.uint8(255))

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss_core.data.transforms import MEAN, STD
-from wsss_core.networks.backbones import build_backbone, fix_batch_norm
+from wsss_core.networks.backbones import Backbone, build_backbone, fix_batch_norm
 from wsss_core.networks.caffe_resnet import CaffeResNet
 from wsss_core.networks.vgg16 import CaffeVGG16
 
@@ -64,7 +64,7 @@ class PoolNet(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: "Backbone | CaffeResNet50 | CaffeVGG16",
         *,
         width: float = 1.0,
         prepare: Callable[[Tensor], Tensor] = imagenet_input,
@@ -72,7 +72,10 @@ class PoolNet(nn.Module):
     ):
         super().__init__()
         if not convert and width != 1:
-            raise ValueError("this PoolNet has no layers that change its backbone's channels: set poolnet.width to 1")
+            raise ValueError(
+                "this PoolNet has no layers that change its backbone's channels: set saliency.poolnet.width to 1"
+            )
+        # VGG16 has no layers that could change its channels: the decoder takes them as they are
         levels = [max(1, round(width * channels)) for channels in LEVELS] if convert else list(backbone.channels)
         self.backbone = backbone
         self.preprocess = prepare
@@ -97,7 +100,7 @@ class PoolNet(nn.Module):
             for module in part.modules():
                 if isinstance(module, nn.Conv2d):
                     nn.init.normal_(module.weight, std=0.01 / width**0.5)
-        nn.init.zeros_(self.score.bias)
+        nn.init.zeros_(self.score.get_parameter("bias"))
 
     def train(self, mode: bool = True) -> "PoolNet":
         """Stay in eval mode, whatever ``mode`` says; gradients do not depend on it."""
@@ -109,11 +112,11 @@ class PoolNet(nn.Module):
         Callers turn images, RGB in 0..255, into ``x`` by ``preprocess``.
         """
         maps = self.backbone(x)
-        guides = self.guidance(maps)
+        guides = self.guidance(maps)  # of the backbone's own maps, before their channels change
         if self.convert:
             maps = [convert(features) for convert, features in zip(self.convert, maps, strict=True)]
         *laterals, merged = maps
-        *fused, last = self.aggregate
+        *fused, last = self.aggregate  # the last one has nothing left to fuse with
         for aggregate, lateral, guide in zip(fused, laterals[::-1], guides, strict=True):
             merged = aggregate(merged, lateral, guide)
         return _resize(self.score(last(merged)), x.shape[-2:])
@@ -172,9 +175,9 @@ class Aggregation(nn.Module):
         size = x.shape[-2:]
         total = x
         for kernel, conv in zip(POOLS, self.contexts, strict=True):
-            total = total + _resize(conv(_pool(x, kernel)), size)
+            total = total + _resize(conv(_pool(x, kernel)), size)  # each pool sees a larger neighbourhood
         total = F.relu(total)
-        if self.up:
+        if self.up and lateral is not None:
             total = _resize(total, lateral.shape[-2:])
         total = self.change(total)
         return total if self.fuse is None else self.fuse(total + lateral + guide)
@@ -189,11 +192,14 @@ class CaffeResNet50(CaffeResNet):
     default_cfg: ClassVar = {"architecture": "resnet50_caffe", "classifier": "fc"}
     strides = (2, 4, 8, 16, 16)
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(blocks=(3, 4, 6, 3), stage_strides=(1, 2, 2, 1), dilations=(1, 1, 1, 2))
 
 
-CAFFE = {"resnet50_caffe": CaffeResNet50, "vgg16_caffe": CaffeVGG16}
+CAFFE: dict[str, Callable[[], CaffeResNet50 | CaffeVGG16]] = {
+    "resnet50_caffe": CaffeResNet50,
+    "vgg16_caffe": CaffeVGG16,
+}
 
 
 def _conv1x1(channels: int, out: int) -> nn.Sequential:
@@ -213,5 +219,5 @@ def _pool(x: Tensor, kernel: int) -> Tensor:
     return F.avg_pool2d(x, [min(kernel, side) for side in x.shape[-2:]])
 
 
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=True)

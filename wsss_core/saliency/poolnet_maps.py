@@ -1,5 +1,6 @@
 """PoolNet's saliency, the final one, as a folder of PNG files."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,12 @@ def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device
     model.to(device).eval()
     with whole(folder) as partial_folder:
         partial_folder.mkdir()
-        count_progress((_predict(model, row, partial_folder, device) for row in manifest.rows), len(manifest))
+        task = partial(_predict, model=model, folder=partial_folder, device=device)
+        count_progress(map(task, manifest.rows), len(manifest))
 
 
-def _predict(model: PoolNet, row: Row, folder: Path, device: torch.device) -> None:
+def _predict(row: Row, *, model: PoolNet, folder: Path, device: torch.device) -> None:
+    # once, at its own size: the network was trained on whole images of any size
     rgb = torch.from_numpy(np.array(read_image(row.image))).permute(2, 0, 1)[None].to(device, torch.float32)
     saliency = torch.sigmoid(model(model.preprocess(rgb)))[0, 0]
     write_grey(png_of(folder, row.id), (saliency * 255).round().to(torch.uint8).cpu().numpy())

@@ -1,13 +1,11 @@
 """Training of PoolNet on the binary pseudo-saliency of C²AM-H."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from wsss_core.base.checkpoints import read_model, save_model
 from wsss_core.base.jobs import digest_of
@@ -17,24 +15,12 @@ from wsss_core.data.masks import read_grey
 from wsss_core.data.pictures import Pictures
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import finish, fit, placed
-from wsss_core.networks.backbones import load_weights, read_state
-from wsss_core.saliency.poolnet import CAFFE, PoolNet, build_poolnet
+from wsss_core.networks.backbones import Backbone, load_weights, read_state
+from wsss_core.recipes.settings import PoolnetSettings, identity
+from wsss_core.saliency.poolnet import PoolNet, build_poolnet
 
 
-@dataclass(frozen=True)
-class PoolnetSettings:
-    """Settings of PoolNet's training; the meanings stand in the schema of config.yaml."""
-
-    backbone: str
-    width: float
-    epochs: int
-    images_an_update: int
-    learning_rate: float
-    weight_decay: float
-    smallest_side: int
-
-
-class SaliencyPairs(Dataset):
+class SaliencyPairs:
     """Images at their own size with their pseudo-saliency, randomly mirrored; small images are left out."""
 
     def __init__(self, manifest: Manifest, folder: Path, smallest_side: int):
@@ -74,13 +60,14 @@ def saliency_loss(logits: Tensor, target: Tensor, iter_size: int = 10) -> Tensor
 
 
 class PoolnetStep:
-    """One image; Adam updates after every ``images_an_update`` images.
+    """One image; Adam updates after every ``accumulation`` images.
 
     As in the published code, gradients are cleared where an epoch starts, while the count of images runs on.
     """
 
     def __init__(self, model: PoolNet, settings: PoolnetSettings, epoch_length: int, device: torch.device):
         self.model, self.settings, self.epoch_length, self.device = model, settings, epoch_length, device
+        # without the scales and shifts of BatchNorm, which are frozen
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
             trained, lr=settings.learning_rate, weight_decay=settings.weight_decay, foreach=True
@@ -90,7 +77,7 @@ class PoolnetStep:
         return {"model": self.model, "optimizer": self.optimizer}
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        count = self.settings.images_an_update
+        count = self.settings.accumulation
         if step % self.epoch_length == 0:
             self.optimizer.zero_grad()
         images = batch["image"].to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
@@ -100,6 +87,7 @@ class PoolnetStep:
         if (step + 1) % count == 0:
             self.optimizer.step()
             self.optimizer.zero_grad()
+        # in place of the sum, whose size is that of the image
         return {"loss_a_pixel": loss.detach() * count / target.numel()}
 
 
@@ -124,6 +112,7 @@ def train_poolnet(
     if weights is not None:
         load_backbone(model, settings.backbone, weights)
     placed(model, device)
+    # images keep their own sizes, and so come one by one
     loader = EpochLoader(
         SaliencyPairs(manifest, masks, settings.smallest_side), batch_size=1, seed=seed, workers=workers
     )
@@ -134,7 +123,7 @@ def train_poolnet(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(asdict(settings), manifest.digest(), seed, weights, folder_digest(masks)),
+        digest=digest_of(identity(settings), manifest.digest(), seed, weights, folder_digest(masks)),
         lr=lambda: settings.learning_rate,
     )
     save_model(output, model, "poolnet", {"backbone": settings.backbone, "width": settings.width})
@@ -148,12 +137,12 @@ def load_backbone(model: PoolNet, backbone: str, weights: Path) -> None:
         ValueError: the file is a checkpoint of this pipeline, and the backbone one of Caffe. They may have the same
             tensors, but not the same input, nor the same strides within a stage.
     """
-    if backbone not in CAFFE:
+    if isinstance(model.backbone, Backbone):
         load_weights(model.backbone.network, weights)
     elif "recipe" in read_state(weights):
         raise ValueError(
-            f"{weights} was trained by this pipeline and does not fit {backbone}: set poolnet.weights to pretrained "
-            "or to a file of its authors, or poolnet.backbone to the backbone of that checkpoint"
+            f"{weights} was trained by this pipeline and does not fit {backbone}: set saliency.poolnet.weights to "
+            "pretrained or to a file of its authors, or saliency.poolnet.backbone to the backbone of that checkpoint"
         )
     else:
         load_weights(model.backbone, weights)

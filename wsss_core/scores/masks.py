@@ -1,5 +1,6 @@
 """Scores of pseudo masks and of predicted ones."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from wsss_core.affinity.pseudo_masks import pseudo_masks
 from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import LabelCrf, SweepSettings
 from wsss_core.scores.metrics import confusion
-from wsss_core.scores.results import SweepSettings, fixed, swept
+from wsss_core.scores.results import fixed, label_crf, swept
 from wsss_core.scores.totals import ground_truth, mask_confusion, total
 
 
@@ -18,28 +20,22 @@ def evaluate_pseudo_masks(
     *,
     manifest: Manifest,
     classes: Classes,
-    walked: MapStore,
-    iterations: int,
-    confidence: float,
+    maps: MapStore,
+    crf: LabelCrf | None,
     settings: SweepSettings,
     workers: int = 1,
 ) -> dict:
-    """Score pseudo masks at several background thresholds, each after the label CRF."""
-    task = partial(
-        _pseudo_confusions,
-        walked=walked,
-        classes=classes,
-        thresholds=settings.all(),
-        iterations=iterations,
-        confidence=confidence,
-    )
-    scores = swept(total(task, manifest, workers), settings, classes, manifest)
-    return {**scores, "crf": {"kind": "labels", "iterations": iterations, "confidence": confidence}}
+    """Score the pseudo masks of refined maps at several background thresholds, each after any label CRF."""
+    task = partial(_pseudo_confusions, maps=maps, classes=classes, thresholds=settings.all(), crf=crf)
+    return {**swept(total(task, manifest, workers), settings, classes, manifest), "crf": label_crf(crf)}
 
 
-def _pseudo_confusions(row: Row, *, walked, classes, thresholds, iterations, confidence) -> np.ndarray:
+def _pseudo_confusions(
+    row: Row, *, maps: MapStore, classes: Classes, thresholds: Sequence[float], crf: LabelCrf | None
+) -> np.ndarray:
     target = ground_truth(row, classes)
-    masks = pseudo_masks(row, walked, thresholds, iterations, confidence)
+    # one matrix a threshold: a CRF stands in between, so that no histogram gives all of them at once
+    masks = pseudo_masks(row, maps, thresholds, crf)
     return np.stack([confusion(mask, target, len(classes) + 1) for mask in masks])
 
 

@@ -65,7 +65,7 @@ def false_rates(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def sweep(
     scores: np.ndarray,
-    labels: Sequence[int],
+    labels: Sequence[int] | np.ndarray,
     target: np.ndarray,
     thresholds: Sequence[float],
     classes: int,
@@ -91,17 +91,17 @@ def sweep(
     Raises:
         ValueError: shapes that do not fit, thresholds out of order, values that are no class, NaN scores.
     """
-    labels, thresholds = np.asarray(labels, dtype=np.intp), np.asarray(thresholds, dtype=np.float64)
-    _check_sweep(scores, labels, target, thresholds, classes)
-    if not len(labels):
-        scores, labels = np.full((1, *target.shape), -np.inf), np.array([0])  # never above a threshold
+    values, steps = np.asarray(labels, dtype=np.intp), np.asarray(thresholds, dtype=np.float64)
+    _check_sweep(scores, values, target, steps, classes)
+    if not len(values):
+        scores, values = np.full((1, *target.shape), -np.inf), np.array([0])  # never above a threshold
     best, highest = _best(scores)
-    below = _below(highest, thresholds.astype(scores.dtype))
-    histogram = _histogram(target, [(best, len(labels)), (below, len(thresholds) + 1)], classes, ignore)
-    return _matrices(histogram.reshape(classes, len(labels), -1), labels)
+    below = _below(highest, steps.astype(scores.dtype))
+    histogram = _histogram(target, [(best, len(values)), (below, len(steps) + 1)], classes, ignore)
+    return _matrices(histogram.reshape(classes, len(values), -1), values)
 
 
-def _matrices(histogram, labels):
+def _matrices(histogram: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(T, K, K) confusion matrices from a (K, C', T + 1) histogram."""
     classes, _, steps = histogram.shape
     won = histogram[:, :, :0:-1].cumsum(axis=2)[:, :, ::-1]  # (K, C', T): pixels whose score is above threshold t
@@ -111,7 +111,7 @@ def _matrices(histogram, labels):
     return matrices
 
 
-def _best(scores):
+def _best(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row of the highest score, the first of equal ones, and that score, both (H, W)."""
     highest, best = scores[0], np.zeros(scores.shape[1:], _unsigned(len(scores)))
     for row in range(1, len(scores)):  # five to ten times as fast as an argmax over the slowest axis
@@ -122,7 +122,7 @@ def _best(scores):
     return best, highest
 
 
-def _below(highest, thresholds):
+def _below(highest: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """Number of thresholds below each score; comparing with all of them has no branches, unlike a binary search."""
     below, exceeds = np.zeros(highest.shape, _unsigned(len(thresholds) + 1)), np.empty(highest.shape, bool)
     for threshold in thresholds:
@@ -130,7 +130,7 @@ def _below(highest, thresholds):
     return below
 
 
-def _histogram(target, columns, classes, ignore):
+def _histogram(target: np.ndarray, columns: Sequence[tuple[np.ndarray, int]], classes: int, ignore: int) -> np.ndarray:
     """Pixels of each ground truth and each combination of columns, (classes, product of the sizes) int64.
 
     The values of the ground truth are the rows as they are, up to 255 in most data: void pixels are a row that is
@@ -154,18 +154,18 @@ def _histogram(target, columns, classes, ignore):
     return histogram[:classes]
 
 
-def _unsigned(values):
+def _unsigned(values: int) -> np.dtype:
     """The smallest unsigned dtype that holds 0..values-1."""
     return np.min_scalar_type(values - 1)
 
 
-def _share(part, confusion):
+def _share(part: np.ndarray, confusion: np.ndarray) -> np.ndarray:
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - np.diagonal(confusion)
-    share = np.full(len(confusion), np.nan)
+    share = np.full(len(confusion), np.nan)  # stays where a class occurs nowhere: no score, rather than 0 or 1
     return np.divide(part, union, out=share, where=union > 0)
 
 
-def _check_range(what, values, classes, bound=None):
+def _check_range(what: str, values: np.ndarray, classes: int, bound: int | None = None) -> None:
     """Refuse all but integers from 0 to below ``bound``, the number of classes if not given."""
     if not np.issubdtype(values.dtype, np.integer):
         raise ValueError(f"the {what} must be integers, not {values.dtype}")
@@ -173,7 +173,9 @@ def _check_range(what, values, classes, bound=None):
         raise ValueError(f"the {what} holds {values.min()} to {values.max()}, classes are 0 to {classes - 1}")
 
 
-def _check_sweep(scores, labels, target, thresholds, classes):
+def _check_sweep(
+    scores: np.ndarray, labels: np.ndarray, target: np.ndarray, thresholds: np.ndarray, classes: int
+) -> None:
     if scores.shape != (len(labels), *target.shape):
         raise ValueError(f"scores {scores.shape} do not fit {len(labels)} labels on {target.shape} pixels")
     if labels.size and (labels.min() < 1 or labels.max() >= classes or len(set(labels)) != len(labels)):

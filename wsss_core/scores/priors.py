@@ -9,8 +9,9 @@ from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import SweepSettings
 from wsss_core.scores.metrics import sweep
-from wsss_core.scores.results import SweepSettings, swept
+from wsss_core.scores.results import swept
 from wsss_core.scores.totals import ground_truth, total
 
 
@@ -28,4 +29,5 @@ def evaluate_cams(
 
 def _sweep_cams(row: Row, *, cams: MapStore, classes: Classes, thresholds: Sequence[float]) -> np.ndarray:
     labels, maps = full_size(cams, row.id)
+    # in a mask, values count the background
     return sweep(maps, labels + 1, ground_truth(row, classes), thresholds, len(classes) + 1)

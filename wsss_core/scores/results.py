@@ -6,8 +6,8 @@ unreadable stops the evaluation: the denominator never shrinks.
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,26 +15,17 @@ from wsss_core.base.files import whole
 from wsss_core.base.jobs import provenance
 from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Manifest
+from wsss_core.recipes.settings import LabelCrf, SweepSettings, plain
 from wsss_core.scores.metrics import false_rates, iou, mean_iou
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SweepSettings:
-    """Background thresholds to try, increasing; ``fixed`` is the one reported beside the best."""
-
-    thresholds: tuple[float, ...]
-    fixed: float
-
-    def all(self) -> list[float]:
-        return sorted({*self.thresholds, self.fixed})
 
 
 def swept(matrices: np.ndarray, settings: SweepSettings, classes: Classes, manifest: Manifest) -> dict:
     """Scores at the best threshold, at the fixed one, and the whole curve; from (T, K, K) matrices."""
     thresholds = settings.all()
     tried = np.isin(thresholds, settings.thresholds)
+    # the fixed threshold is never the best one, unless it is among those to try
     best, _ = best_of(np.where(tried[:, None, None], matrices, 0))
     fixed_index = thresholds.index(settings.fixed)
     rates = [false_rates(matrix) for matrix in matrices]
@@ -47,6 +38,7 @@ def swept(matrices: np.ndarray, settings: SweepSettings, classes: Classes, manif
             {
                 "threshold": threshold,
                 "miou": mean_iou(matrix),
+                # of the foreground alone, as P-NOC plots them
                 "false_positives": float(np.nanmean(positives[1:])),
                 "false_negatives": float(np.nanmean(negatives[1:])),
             }
@@ -68,12 +60,18 @@ def fixed(matrix: np.ndarray, classes: Classes, manifest: Manifest) -> dict:
 
 
 def best_of(matrices: np.ndarray) -> tuple[int, float]:
+    """Index and mIoU of the best of (T, K, K) matrices; those without a pixel are never it."""
     scores = [mean_iou(matrix) if matrix.any() else -1.0 for matrix in matrices]
     best = int(np.argmax(scores))
     return best, scores[best]
 
 
-def write_result(path: str | Path, scores: dict, **about) -> None:
+def label_crf(crf: LabelCrf | None) -> dict | None:
+    """What a result says of the label CRF before the score; null without any."""
+    return None if crf is None else {"kind": "labels", **plain(crf)}
+
+
+def write_result(path: str | Path, scores: dict, **about: Any) -> None:
     """Write a result file: what was scored, the scores, and under ``scoring`` the device, seconds and versions.
 
     Scoring needs no network: its device is a CPU, wherever the networks ran (their jobs' logs say where).

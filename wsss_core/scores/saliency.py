@@ -1,7 +1,6 @@
 """Scores of saliency, by the masks that it makes of CAMs and of the known classes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,8 +13,9 @@ from wsss_core.data.pictures import read_image
 from wsss_core.maps.crf import LabelCRF
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import LabelCrf, SaliencyScoreSettings, SweepSettings
 from wsss_core.scores.metrics import confusion, iou, mean_iou, sweep
-from wsss_core.scores.results import SweepSettings, best_of, fixed, swept
+from wsss_core.scores.results import best_of, fixed, label_crf, swept
 from wsss_core.scores.totals import ground_truth, total
 
 
@@ -25,7 +25,7 @@ def evaluate_saliency(
     classes: Classes,
     cams: MapStore,
     coarse: Path,
-    refined: Path,
+    refined: Path | None,
     settings: SweepSettings,
     workers: int = 1,
 ) -> dict:
@@ -33,49 +33,48 @@ def evaluate_saliency(
 
     Args:
         coarse: folder of binary pseudo-saliency (C²AM's after its CRF); salient pixels take the best class.
-        refined: folder of PoolNet's maps, whose scores are the main ones.
+        refined: folder of PoolNet's maps, whose scores are the main ones; without them those of ``coarse`` are.
         settings: thresholds of the saliency for its own, two-class score.
 
     Returns:
-        The main scores; ``coarse`` and ``refined``, each with ``miou`` and ``foreground_background``, the score of
-        the saliency with all objects as one class.
+        The main scores; ``coarse`` and, if given, ``refined``, each with ``miou`` and ``foreground_background``, the
+        score of the saliency with all objects as one class.
     """
+    folders = _given(coarse, refined)
     task = partial(
-        _saliency_confusions, coarse=coarse, refined=refined, cams=cams, classes=classes, thresholds=settings.all()
+        _saliency_confusions, folders=list(folders.values()), cams=cams, classes=classes, thresholds=settings.all()
     )
     size, steps = len(classes) + 1, len(settings.all())
-    coarse_classes, coarse_objects, refined_classes, refined_objects = _unpacked(
-        total(task, manifest, workers), [(size, size), (steps, 2, 2)] * 2
-    )
+    counts = _unpacked(total(task, manifest, workers), [(size, size), (steps, 2, 2)] * len(folders))
+    of_classes, of_objects = counts[::2], counts[1::2]
     return {
-        **fixed(refined_classes, classes, manifest),
+        **fixed(of_classes[-1], classes, manifest),
         "decision": "best class where its CAM exceeds 1 - saliency",
-        "coarse": {"miou": mean_iou(coarse_classes), **_of_objects(coarse_objects, settings)},
-        "refined": {"miou": mean_iou(refined_classes), **_of_objects(refined_objects, settings)},
+        **{
+            name: {"miou": mean_iou(matrix), **_of_objects(objects, settings)}
+            for name, matrix, objects in zip(folders, of_classes, of_objects, strict=True)
+        },
     }
 
 
+def _given(coarse: Path, refined: Path | None) -> Mapping[str, Path]:
+    """The folders of maps that a run has, by name; the main scores are those of the last one."""
+    return {"coarse": coarse} if refined is None else {"coarse": coarse, "refined": refined}
+
+
 def _saliency_confusions(
-    row: Row, *, coarse: Path, refined: Path, cams: MapStore, classes: Classes, thresholds: Sequence[float]
+    row: Row, *, folders: Sequence[Path], cams: MapStore, classes: Classes, thresholds: Sequence[float]
 ) -> np.ndarray:
     labels, maps = full_size(cams, row.id)
     target = ground_truth(row, classes)
     values = np.array([0, *(labels + 1)])
     parts = []
-    for folder in (coarse, refined):
+    for folder in folders:
         saliency = read_saliency(folder, row)
-        best = np.concatenate([1 - saliency[None], maps]).argmax(axis=0)
+        best = np.concatenate([1 - saliency[None], maps]).argmax(axis=0)  # a tie is background
         parts.append(confusion(values[best], target, len(classes) + 1))
         parts.append(sweep(saliency[None], [1], _objects(target), thresholds, 2))
     return _packed(parts)
-
-
-@dataclass(frozen=True)
-class SaliencyScoreSettings(SweepSettings):
-    """Thresholds of saliency, and the label CRF of the binary maps that they make; none with 0 iterations."""
-
-    iterations: int
-    confidence: float
 
 
 def evaluate_saliency_gt(
@@ -83,7 +82,7 @@ def evaluate_saliency_gt(
     manifest: Manifest,
     classes: Classes,
     coarse: Path,
-    refined: Path,
+    refined: Path | None,
     settings: SaliencyScoreSettings,
     workers: int = 1,
 ) -> dict:
@@ -95,69 +94,66 @@ def evaluate_saliency_gt(
 
     Args:
         coarse: folder of binary pseudo-saliency (C²AM's after its CRF), column "P." of the table.
-        refined: folder of PoolNet's maps, column "R.", whose scores are the main ones.
+        refined: folder of PoolNet's maps, column "R.", whose scores are the main ones; without them those of
+            ``coarse`` are.
         settings: thresholds above which a pixel is salient, and the CRF of what comes out.
 
     Returns:
-        What ``swept`` says of ``refined``; ``coarse`` and ``refined``, each with ``miou``, ``iou``, ``threshold`` and
-        ``foreground_background``, the score with all objects as one class.
+        What ``swept`` says of the main scores; ``coarse`` and, if given, ``refined``, each with ``miou``, ``iou``,
+        ``threshold`` and ``foreground_background``, the score with all objects as one class.
     """
-    task = partial(_known_class_confusions, coarse=coarse, refined=refined, classes=classes, settings=settings)
+    folders = _given(coarse, refined)
+    task = partial(_known_class_confusions, folders=list(folders.values()), classes=classes, settings=settings)
     size, steps = len(classes) + 1, len(settings.all())
-    coarse_classes, coarse_objects, refined_classes, refined_objects = _unpacked(
-        total(task, manifest, workers), [(steps, size, size), (steps, 2, 2)] * 2
-    )
-    scores = {
-        "coarse": swept(coarse_classes, settings, classes, manifest),
-        "refined": swept(refined_classes, settings, classes, manifest),
-    }
-    objects = {"coarse": coarse_objects, "refined": refined_objects}
-    entries = {
-        name: {key: values[key] for key in ("miou", "iou", "threshold")} | _of_objects(objects[name], settings)
-        for name, values in scores.items()
-    }
+    counts = _unpacked(total(task, manifest, workers), [(steps, size, size), (steps, 2, 2)] * len(folders))
+    scores = [swept(matrices, settings, classes, manifest) for matrices in counts[::2]]
     return {
-        **scores["refined"],
+        **scores[-1],
         "decision": "true class where salient; where that is background, a random class of the image's labels",
-        "crf": {"kind": "labels", "iterations": settings.iterations, "confidence": settings.confidence},
-        **entries,
+        "crf": label_crf(settings.crf),
+        **{
+            name: {key: found[key] for key in ("miou", "iou", "threshold")} | _of_objects(objects, settings)
+            for name, found, objects in zip(folders, scores, counts[1::2], strict=True)
+        },
     }
 
 
 def _known_class_confusions(
-    row: Row, *, coarse: Path, refined: Path, classes: Classes, settings: SaliencyScoreSettings
+    row: Row, *, folders: Sequence[Path], classes: Classes, settings: SaliencyScoreSettings
 ) -> np.ndarray:
-    target = ground_truth(row, classes)
+    target, thresholds = ground_truth(row, classes), settings.all()
     known, objects, size = _known_classes(row, target), _objects(target), len(classes) + 1
     parts = []
-    for folder in (coarse, refined):
+    for folder in folders:
         saliency = read_saliency(folder, row)
-        if settings.iterations:
-            masks = _refined_masks(row, saliency, settings)
+        if settings.crf is not None:
+            # after a CRF a lower threshold need not cover a higher one's mask: each is counted on its own
+            masks = _refined_masks(row, saliency, thresholds, settings.crf)
             parts.append(np.stack([confusion(known * mask, target, size) for mask in masks]))
             parts.append(np.stack([confusion(mask, objects, 2) for mask in masks]))
         else:
             labels = np.unique(known[known > 0])
             planes = np.where(known == labels[:, None, None], saliency, np.float32(-1))  # -1 exceeds no threshold
-            parts.append(sweep(planes, labels, target, settings.all(), size))
-            parts.append(sweep(saliency[None], [1], objects, settings.all(), 2))
+            parts.append(sweep(planes, labels, target, thresholds, size))
+            parts.append(sweep(saliency[None], [1], objects, thresholds, 2))
     return _packed(parts)
 
 
 def _known_classes(row: Row, target: np.ndarray) -> np.ndarray:
     """(H, W) uint8: the class of each pixel if it is salient, 0 where it can have none."""
     own = np.array(row.labels, np.uint8) + np.uint8(1)
+    # seeded by the id itself: Python's hash of a text differs between processes
     drawn = (
         np.random.default_rng(list(row.id.encode())).choice(own, target.shape) if len(own) else np.zeros_like(target)
     )
     return np.where(target == 0, drawn, np.where(target == VOID, 0, target)).astype(np.uint8)
 
 
-def _refined_masks(row: Row, saliency: np.ndarray, settings: SaliencyScoreSettings) -> list[np.ndarray]:
+def _refined_masks(row: Row, saliency: np.ndarray, thresholds: Sequence[float], crf: LabelCrf) -> list[np.ndarray]:
     """A binary mask (H, W) uint8 for each threshold, after the label CRF."""
-    refine = LabelCRF(np.asarray(read_image(row.image)), 2, settings.iterations, settings.confidence)
+    refine = LabelCRF(np.asarray(read_image(row.image)), 2, crf.iterations, crf.confidence)
     masks, before = [], None
-    for threshold in settings.all():
+    for threshold in thresholds:
         salient = (saliency > np.float32(threshold)).astype(np.uint8)
         if before is None or not np.array_equal(salient, before):  # binary maps are the same at all thresholds
             refined = refine(salient)
@@ -187,6 +183,7 @@ def _of_objects(matrices: np.ndarray, settings: SweepSettings) -> dict:
 
 
 def _packed(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """All matrices of an image as one vector, for ``total`` to add up."""
     return np.concatenate([part.ravel() for part in parts])
 
 

@@ -36,7 +36,7 @@ def total(task: Callable[[Row], np.ndarray], manifest: Manifest, workers: int) -
     count, workers = len(manifest), max(1, workers)
     size = max(1, count // (CHUNKS_PER_WORKER * workers))
     chunks = [manifest.rows[start : start + size] for start in range(0, count, size)]
-    result, done, every = 0, 0, max(1, count // 20)
+    result, done, every = np.zeros((), int), 0, max(1, count // 20)
     for chunk, part in zip(chunks, in_processes(partial(_sum, task=task), chunks, workers), strict=True):
         result, before, done = result + part, done, done + len(chunk)
         if done // every > before // every:
@@ -45,10 +45,10 @@ def total(task: Callable[[Row], np.ndarray], manifest: Manifest, workers: int) -
 
 
 def _sum(rows: Sequence[Row], *, task: Callable[[Row], np.ndarray]) -> np.ndarray:
-    return sum(_named(task, row) for row in rows)
+    return sum((_named(task, row) for row in rows), np.zeros((), int))
 
 
-def _named(task, row):
+def _named(task: Callable[[Row], np.ndarray], row: Row) -> np.ndarray:
     try:
         return task(row)
     except ValueError as error:

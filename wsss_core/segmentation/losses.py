@@ -37,4 +37,5 @@ def multi_scale_loss(outputs: Sequence[Tensor], target: Tensor, ignore: int = 25
     """
     sizes = [logits.shape[2:] for logits in outputs]
     targets = [F.interpolate(target[:, None], size, mode="nearest-exact")[:, 0] for size in sizes]
-    return sum(segmentation_loss(o, t, smoothing=0.0, ignore=ignore) for o, t in zip(outputs, targets, strict=True))
+    losses = [segmentation_loss(o, t, smoothing=0.0, ignore=ignore) for o, t in zip(outputs, targets, strict=True)]
+    return sum(losses[1:], losses[0])

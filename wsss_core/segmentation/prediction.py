@@ -1,7 +1,6 @@
 """Prediction of masks with a trained segmentation network."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,15 +21,7 @@ from wsss_core.data.pictures import read_image
 from wsss_core.data.samples import ScaledImages, network_input
 from wsss_core.maps.crf import crf_probabilities
 from wsss_core.maps.inference import mirrored
-
-
-@dataclass(frozen=True)
-class PredictionSettings:
-    """Test-time scales, whether each has its mirror image, and steps of the probability CRF (0 for none)."""
-
-    scales: tuple[float, ...]
-    mirror: bool
-    iterations: int
+from wsss_core.recipes.settings import PredictionSettings
 
 
 def predict_masks(
@@ -50,8 +41,9 @@ def predict_masks(
     """
     with whole(folder) as partial_folder:
         partial_folder.mkdir()
+        # the network runs here, ahead of the processes that run the CRF
         items = _probabilities(model, manifest, settings, device)
-        task = partial(_predict, folder=partial_folder, classes=classes, iterations=settings.iterations)
+        task = partial(_predict, folder=partial_folder, classes=classes, iterations=settings.crf_iterations)
         count_progress(in_processes(task, items, workers), len(manifest))
 
 
@@ -60,7 +52,7 @@ def _probabilities(
     model: nn.Module, manifest: Manifest, settings: PredictionSettings, device: torch.device
 ) -> Iterator[tuple[Row, np.ndarray]]:
     """Yield each image's row and its class probabilities (K, H, W) before the CRF."""
-    model.to(device, memory_format=torch.channels_last).eval()
+    model.to(device).to(memory_format=torch.channels_last).eval()
     images = ScaledImages(manifest, settings.scales)
     for index, views in DataLoader(images, batch_size=None, pin_memory=device.type == "cuda"):
         row = manifest.rows[index]

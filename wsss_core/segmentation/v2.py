@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss_core.data.transforms import MEAN, STD
-from wsss_core.networks.backbones import build_backbone, fix_batch_norm, read_state
+from wsss_core.networks.backbones import Backbone, build_backbone, fix_batch_norm, read_state
 from wsss_core.networks.caffe_resnet import CaffeResNet
 
 OUTPUT_STRIDE = 8
@@ -49,16 +49,17 @@ class DeepLabV2(nn.Module):
         padding: colour (3,) around images in training, such that the backbone's weights see zeros.
     """
 
-    def __init__(self, backbone: nn.Module, classes: int):
+    def __init__(self, backbone: Backbone | CaffeResNet, classes: int):
         super().__init__()
         self.backbone = backbone
-        self.aspp = nn.ModuleList(
+        branches = [
             nn.Conv2d(backbone.channels[4], classes, kernel_size=3, padding=dilation, dilation=dilation)
             for dilation in DILATIONS
-        )
-        for branch in self.aspp:
+        ]
+        for branch in branches:
             nn.init.normal_(branch.weight, std=0.01)
-            nn.init.zeros_(branch.bias)
+            nn.init.zeros_(branch.get_parameter("bias"))
+        self.aspp = nn.ModuleList(branches)
         self.padding = getattr(backbone, "padding", (0.0, 0.0, 0.0))
         self.train()
 
@@ -78,14 +79,14 @@ class DeepLabV2(nn.Module):
         """
         scores = [self._score(x)]
         for scale in INPUT_SCALES:
-            size = [int(scale * side) for side in x.shape[-2:]]
+            size = [int(scale * side) for side in x.shape[-2:]]  # rounded down, as published
             scores.append(self._score(_resize(x, size)))
         resized = [_resize(score, scores[0].shape[-2:]) for score in scores[1:]]
         highest = torch.stack([scores[0], *resized]).max(0).values
         return [*scores, highest] if every_scale else highest
 
     def _score(self, x: Tensor) -> Tensor:
-        features = self.backbone(x)[4]
+        features = self.backbone(x)[4]  # (N, channels, h / 8, w / 8)
         return sum(branch(features) for branch in self.aspp)
 
 
@@ -100,8 +101,10 @@ class CaffeResNet101(CaffeResNet):
     """
 
     strides = (2, 4, 8, 8, 8)
+    factor: Tensor
+    offset: Tensor
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(blocks=(3, 4, 23, 3), stage_strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
         factor, offset = 255 * STD, 255 * MEAN - np.array(BGR_MEAN[::-1], np.float32)
         self.register_buffer("factor", torch.tensor(factor).view(3, 1, 1), persistent=False)
@@ -127,7 +130,7 @@ class CaffeResNet101(CaffeResNet):
         if wrong:
             raise ValueError(
                 f"{path} does not hold weights of a ResNet-101: {len(wrong)} tensors are missing, unknown or of "
-                f"another shape {wrong[:3]}; set deeplabv2.weights in config.yaml to the file of resnet101_caffe"
+                f"another shape {wrong[:3]}; set segmentation.v2.weights in config.yaml to the file of resnet101_caffe"
             )
         self.load_state_dict(state)
 
@@ -153,5 +156,5 @@ def _usual_name(name: str) -> str:
     return f"layer{int(stage) - 1}.{int(number) - 1}.{place}.{name[block.end() :]}"
 
 
-def _resize(x: Tensor, size: list[int] | tuple[int, int]) -> Tensor:
+def _resize(x: Tensor, size: list[int] | tuple[int, ...]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=False)

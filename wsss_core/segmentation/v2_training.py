@@ -1,7 +1,6 @@
-"""What DeepLabV2 has of its own in training, after deeplab-pytorch: images, iterations, groups and schedule."""
+"""What DeepLabV2 has of its own in training, after deeplab-pytorch: images, updates, groups and schedule."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 import cv2
@@ -9,39 +8,21 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from wsss_core.data.classes import VOID
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.pictures import Pictures
 from wsss_core.data.transforms import normalize, to_tensor
-from wsss_core.fitting.loader import EpochLoader
+from wsss_core.fitting.loader import EpochLoader, Samples
 from wsss_core.fitting.optim import PolySGD, parameter_groups
-from wsss_core.fitting.precision import Precision
 from wsss_core.fitting.schedules import poly
+from wsss_core.recipes.settings import DeeplabV2Settings
 from wsss_core.segmentation.losses import multi_scale_loss
+from wsss_core.segmentation.step import MaskStep
 from wsss_core.segmentation.v2 import DeepLabV2
 
 
-@dataclass(frozen=True)
-class DeeplabV2Settings:
-    """Settings of DeepLabV2's training; the meanings stand in the schema of config.yaml."""
-
-    backbone: str
-    scales: tuple[float, ...]
-    crop: int
-    batch_size: int
-    accumulation: int
-    iterations: int
-    decay_every: int
-    learning_rate: float
-    weight_decay: float
-    momentum: float
-    precision: str
-    compile: bool
-
-
-class ScaledCrops(Dataset):
+class ScaledCrops:
     """Random crops at random scales with a mask of class ids; what the image does not cover is right of it and below.
 
     Args:
@@ -67,7 +48,7 @@ class ScaledCrops(Dataset):
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, size, size) float32, ImageNet normalisation, and ``mask`` (size, size) uint8."""
-        row, scale = self.rows[index], self.scales[rng.integers(len(self.scales))]
+        row, scale = self.rows[index], self.scales[int(rng.integers(len(self.scales)))]
         size = max(1, int(scale * row.width)), max(1, int(scale * row.height))
         # OpenCV's bilinear resize, unlike Pillow's, does not smooth what it shrinks; the published code has it so
         pixels = cv2.resize(normalize(self.pictures[index]), size, interpolation=cv2.INTER_LINEAR)
@@ -89,21 +70,22 @@ class ScaledCrops(Dataset):
         return canvas
 
 
-class CountedLoader:
-    """Batches of a loader, until there were ``batches`` of them over all epochs; the last epoch ends there."""
+class CountedLoader(EpochLoader):
+    """Batches of whole epochs, the incomplete ones too, until there were ``batches``; the last epoch ends there."""
 
-    def __init__(self, loader: EpochLoader, batches: int):
-        self.loader, self.batches = loader, batches
+    def __init__(self, samples: Samples, *, batches: int, batch_size: int, seed: int, workers: int):
+        super().__init__(samples, batch_size=batch_size, seed=seed, workers=workers, drop_last=False)
+        self.batches = batches
 
     def __len__(self) -> int:
-        return min(len(self.loader), self.batches)
+        return min(super().__len__(), self.batches)
 
     @property
     def epochs(self) -> int:
-        return -(-self.batches // len(self.loader))
+        return -(-self.batches // super().__len__())  # rounded up
 
     def epoch(self, epoch: int) -> Iterator[dict]:
-        return islice(self.loader.epoch(epoch), self.batches - epoch * len(self.loader))
+        return islice(super().epoch(epoch), self.batches - epoch * super().__len__())
 
 
 class SteppedPolySGD(PolySGD):
@@ -111,32 +93,42 @@ class SteppedPolySGD(PolySGD):
 
     def __init__(self, groups: list[dict], *, updates: int, momentum: float, every: int):
         super().__init__(groups, updates=updates, momentum=momentum)
+        # in place of PolySGD's own schedule, which its hook looks up by this name
         self.decay = torch.optim.lr_scheduler.LambdaLR(self.sgd, lambda update: poly(update // every * every, updates))
 
 
-class DeeplabV2Step:
-    """One micro-step; an iteration, that is an update, takes ``accumulation`` of them and their mean loss."""
+class DeeplabV2Step(MaskStep):
+    """One micro-step of DeepLabV2."""
 
     def __init__(self, model: DeepLabV2, settings: DeeplabV2Settings, device: torch.device):
-        self.model, self.settings, self.device = model, settings, device
-        self.precision = Precision(settings.precision, device)
-        self.scaler = self.precision.scaler()
         # Caffe's factors: 1 for the backbone, 10 for weights and 20, without decay, for biases of the pyramid
         groups = parameter_groups(model, [model.aspp], settings.learning_rate, settings.weight_decay)
-        self.optimizer = SteppedPolySGD(
-            groups, updates=settings.iterations, momentum=settings.momentum, every=settings.decay_every
+        optimizer = SteppedPolySGD(
+            groups, updates=settings.updates, momentum=settings.momentum, every=settings.decay_every
+        )
+        super().__init__(
+            model, optimizer, accumulation=settings.accumulation, precision=settings.precision, device=device
         )
 
-    def state(self) -> dict:
-        return {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        return self.model(images, every_scale=True)
 
-    def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        images = batch["image"].to(self.device, memory_format=torch.channels_last, non_blocking=True)
-        masks = batch["mask"].to(self.device, non_blocking=True)
-        with self.precision.autocast():
-            outputs = self.model(images, every_scale=True)
-        loss = multi_scale_loss(outputs, masks)
-        self.scaler.scale(loss / self.settings.accumulation).backward()
-        if (step + 1) % self.settings.accumulation == 0:
-            self.optimizer.step(self.scaler)
-        return {"loss": loss.detach()}
+    def loss(self, outputs: list[Tensor], masks: Tensor) -> Tensor:
+        return multi_scale_loss(outputs, masks)
+
+
+def prepare_v2(
+    model: DeepLabV2,
+    settings: DeeplabV2Settings,
+    manifest: Manifest,
+    read_mask: Callable[[Row], np.ndarray],
+    *,
+    seed: int,
+    device: torch.device,
+    workers: int,
+) -> tuple[EpochLoader, int, DeeplabV2Step]:
+    """Batches, number of epochs and step of a training; ``read_mask`` gives (H, W) uint8."""
+    samples = ScaledCrops(manifest, read_mask, scales=settings.scales, size=settings.crop, padding=model.padding)
+    batches = settings.updates * settings.accumulation
+    loader = CountedLoader(samples, batches=batches, batch_size=settings.batch_size, seed=seed, workers=workers)
+    return loader, loader.epochs, DeeplabV2Step(model, settings, device)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsss_core.networks.backbones import Backbone
+
 GROUPS = 4
 DILATIONS = {16: (6, 12, 18), 8: (12, 24, 36)}  # by output stride: the same reach in pixels of the image
 
@@ -27,7 +29,7 @@ class DeepLabV3Plus(nn.Module):
             cannot share.
     """
 
-    def __init__(self, backbone: nn.Module, classes: int, norm: str = "group", width: int = 256):
+    def __init__(self, backbone: Backbone, classes: int, norm: str = "group", width: int = 256):
         super().__init__()
         stride = backbone.strides[4]
         if stride not in DILATIONS:
@@ -41,7 +43,7 @@ class DeepLabV3Plus(nn.Module):
         for module in (*self.aspp.modules(), *self.decoder.modules()):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight)
-        nn.init.zeros_(self.decoder.score.bias)
+        nn.init.zeros_(self.decoder.score.get_parameter("bias"))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (N, classes, H, W) of normalised images (N, 3, H, W), of any size."""
@@ -61,6 +63,7 @@ class ASPP(nn.Module):
         self.dropout = nn.Dropout(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
+        # one value an image and channel, everywhere the same
         image = self.image(x.mean(dim=(2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         branches = [branch(x) for branch in self.branches]
         return self.dropout(self.join(torch.cat([*branches, image], dim=1)))
@@ -71,6 +74,7 @@ class Decoder(nn.Module):
 
     def __init__(self, low_channels: int, width: int, classes: int, make_norm: Callable):
         super().__init__()
+        # 48 of 256 channels in the paper; here a multiple of the groups, with two channels each at least
         low_width = GROUPS * max(2, round(width * 48 / 256 / GROUPS))
         self.reduce = _conv(low_channels, low_width, 1, make_norm)
         self.refine = nn.Sequential(
@@ -82,7 +86,7 @@ class Decoder(nn.Module):
         self.score = nn.Conv2d(width, classes, kernel_size=1)
 
     def forward(self, high: Tensor, low: Tensor) -> Tensor:
-        low = self.reduce(low)
+        low = self.reduce(low)  # few channels, so that fine detail does not outweigh what the ASPP sees
         high = _resize(high, low.shape[-2:])
         return self.score(self.refine(torch.cat([high, low], dim=1)))
 
@@ -101,5 +105,5 @@ def _conv(channels: int, out: int, kernel: int, make_norm: Callable, dilation: i
     return nn.Sequential(conv, make_norm(out), nn.ReLU(inplace=True))
 
 
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=True)

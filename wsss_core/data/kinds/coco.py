@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from pycocotools import mask as run_lengths
@@ -17,9 +18,10 @@ from pycocotools import mask as run_lengths
 from wsss_core.base.files import whole
 from wsss_core.base.parallel import in_processes
 from wsss_core.data.classes import VOID, Classes, DataError, make_classes
-from wsss_core.data.manifest import Manifest, build_manifest, raise_faults, read_ids
+from wsss_core.data.manifest import Manifest, build_manifest, of_subset, raise_faults, read_ids
 from wsss_core.data.mask_folder import png_of
 from wsss_core.data.masks import write_mask
+from wsss_core.recipes.kinds import Declared
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +64,36 @@ class Picture:
     height: int
     width: int
     things: tuple[Thing, ...]
+
+
+class Annotated(TypedDict):
+    """Where the objects of a subset are annotated, and which of its images count; see ``coco_manifest``."""
+
+    annotations: Path
+    listed: str | None
+
+
+def names_of(declared: Declared) -> tuple[str, ...]:
+    """COCO's own classes."""
+    return COCO_CLASSES
+
+
+def manifest_of(declared: Declared, *, subset: str, classes: Classes, workers: int) -> Manifest:
+    """``coco_manifest`` of a declared data set."""
+    return coco_manifest(
+        **annotated(declared, subset),
+        images=Path(declared["root"], of_subset(declared["subsets"], subset)["images"]),
+        classes=classes,
+        ready_masks=declared["masks"],
+        made_masks=declared["made_masks"],
+        workers=workers,
+    )
+
+
+def annotated(declared: Declared, subset: str) -> Annotated:
+    """The files of a declared subset that ``coco_manifest`` and ``make_masks`` share."""
+    own = of_subset(declared["subsets"], subset)
+    return {"annotations": Path(declared["root"], own["annotations"]), "listed": own["list"]}
 
 
 def coco_manifest(

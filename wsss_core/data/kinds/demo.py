@@ -18,8 +18,11 @@ import numpy as np
 from PIL import Image
 
 from wsss_core.base.files import whole
-from wsss_core.data.classes import VOID, make_classes
+from wsss_core.data.classes import VOID, Classes, make_classes
+from wsss_core.data.kinds.voc import voc_manifest
+from wsss_core.data.manifest import Manifest
 from wsss_core.data.masks import write_mask
+from wsss_core.recipes.kinds import Declared
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,16 @@ class Placed:
     part: Layer
     pattern: Layer
     shade: Layer
+
+
+def names_of(declared: Declared) -> tuple[str, ...]:
+    """The kinds of objects that there are drawings of."""
+    return DEMO_CLASSES
+
+
+def manifest_of(declared: Declared, *, subset: str, classes: Classes, workers: int) -> Manifest:
+    """The manifest of a subset, from where ``make_demo`` has put the pictures."""
+    return voc_manifest(root=declared["root"], subset=subset, classes=classes, workers=workers)
 
 
 def make_demo(*, folder: str | Path, seed: int, images: dict[str, int], size: tuple[int, int] = (96, 128)) -> None:
@@ -369,11 +382,11 @@ def _car(rng: np.random.Generator) -> Sprite:
         _polygon((0.50, 0.46), (0.50, roof + 0.04), (0.64, roof + 0.04), (0.73, 0.46)),
     )
     wheels, pattern = np.zeros((SPRITE, SPRITE), np.float32), _flat((0.05, 0.05, 0.05))
-    for x in (0.24, 0.76):
-        wheels = _union(wheels, _ellipse(x, 0.68, 0.088, 0.088))
-        pattern = _over(pattern, _ellipse(x, 0.68, 0.064, 0.064), (1.0, 1.0, 1.0))
-        pattern = _over(pattern, _ellipse(x, 0.68, 0.038, 0.038), (0.75, 0.0, 0.10))
-    x, y = _grid()
+    for axle in (0.24, 0.76):
+        wheels = _union(wheels, _ellipse(axle, 0.68, 0.088, 0.088))
+        pattern = _over(pattern, _ellipse(axle, 0.68, 0.064, 0.064), (1.0, 1.0, 1.0))
+        pattern = _over(pattern, _ellipse(axle, 0.68, 0.038, 0.038), (0.75, 0.0, 0.10))
+    _, y = _grid()
     gloss = np.cos((y - 0.5) * rng.uniform(35, 50)) * (y > 0.46)
     shade = TEXTURE_CONTRAST * gloss - 0.38 * panes + 0.2 * (0.5 - y)
     return _sprite(_union(lower, cabin), wheels, pattern, shade)
@@ -408,9 +421,9 @@ def _tree(rng: np.random.Generator) -> Sprite:
     for x, y in ((0.52, 0.38), (0.60, 0.34), (0.68, 0.39), (0.55, 0.47), (0.64, 0.48), (0.60, 0.41)):
         pattern = _over(pattern, _ellipse(x, y, 0.045, 0.045), (0.95, 0.03, 0.08))
         pattern = _over(pattern, _ellipse(x - 0.013, y - 0.013, 0.014, 0.014), (1.0, 0.9, 0.9))
-    _, y = _grid()
+    height = _grid()[1]
     leaves = _clouded(rng, SPRITE, SPRITE, 12)
-    shade = 1.5 * TEXTURE_CONTRAST * leaves - 0.35 * trunk * (1 - crown) + 0.3 * (0.4 - y) * crown
+    shade = 1.5 * TEXTURE_CONTRAST * leaves - 0.35 * trunk * (1 - crown) + 0.3 * (0.4 - height) * crown
     return _sprite(_union(crown, trunk), bunch, pattern, shade)
 
 

@@ -7,11 +7,30 @@ from pathlib import Path
 import numpy as np
 
 from wsss_core.data.classes import VOID, Classes, DataError
-from wsss_core.data.manifest import Manifest, build_manifest, read_ids
+from wsss_core.data.manifest import Manifest, build_manifest, of_subset, read_ids
 from wsss_core.data.masks import read_mask
+from wsss_core.recipes.kinds import Declared
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 LABEL_COLUMNS = ("image_id", "classes")
+
+
+def names_of(declared: Declared) -> Sequence[str]:
+    """The names that are declared."""
+    return declared["names"]
+
+
+def manifest_of(declared: Declared, *, subset: str, classes: Classes, workers: int) -> Manifest:
+    """``folder_manifest`` of a declared data set; images without any class are background."""
+    return folder_manifest(
+        images=declared["images"],
+        masks=declared["masks"],
+        split=of_subset(declared["lists"], subset),
+        labels=declared["labels"],
+        classes=classes,
+        drop_unlabelled=False,
+        workers=workers,
+    )
 
 
 def folder_manifest(

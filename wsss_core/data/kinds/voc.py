@@ -9,6 +9,7 @@ import numpy as np
 
 from wsss_core.data.classes import Classes, DataError
 from wsss_core.data.manifest import Manifest, build_manifest, read_ids
+from wsss_core.recipes.kinds import Declared
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,17 @@ SBD_LAYOUT = f"""The Semantic Boundaries Dataset of Berkeley is at
   {SBD_PAGE}
 Of its folder only the lists train.txt and val.txt are needed, in itself, in dataset/ or in
 benchmark_RELEASE/dataset/"""
+
+
+def names_of(declared: Declared) -> tuple[str, ...]:
+    """VOC's own classes."""
+    return VOC_CLASSES
+
+
+def manifest_of(declared: Declared, *, subset: str, classes: Classes, workers: int) -> Manifest:
+    """``voc_manifest`` of a declared data set."""
+    root, sbd_root = declared["root"], declared["sbd"]
+    return voc_manifest(root=root, subset=subset, classes=classes, sbd_root=sbd_root, workers=workers)
 
 
 def voc_manifest(

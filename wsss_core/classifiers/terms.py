@@ -1,0 +1,57 @@
+"""The terms of which the losses of all classifiers are made (P-NOC paper, section 3).
+
+    class                                    labels          every method
+    + merged_class + weight * reconstruction puzzle          Puzzle-CAM, P-OC, P-NOC
+    + weight * erasing                       erasing         OC-CSE, P-OC, P-NOC: against an ordinary classifier,
+                                             discriminator   which P-NOC goes on training
+
+A new term is a class in a file of its own, an entry here, and its section of settings in ``recipes``.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from wsss_core.classifiers.discriminator import DiscriminatorTerm
+from wsss_core.classifiers.erasing import ErasingTerm
+from wsss_core.classifiers.losses import label_loss
+from wsss_core.classifiers.network import logits
+from wsss_core.classifiers.puzzle import PuzzleTerm
+from wsss_core.classifiers.step import Loss, Term, Training, View
+from wsss_core.recipes.methods import SECTIONS
+from wsss_core.recipes.settings import ClassifierSettings, made
+
+
+class LabelTerm(Term[ClassifierSettings]):
+    """The image-level labels; all of the plain classifier's loss."""
+
+    def losses(self, view: View) -> dict[str, Loss]:
+        return {"class": Loss(label_loss(logits(view.output.maps), view.targets))}
+
+
+# By the name of their settings' section, in the order of the sum and of what one takes from another.
+TERMS: dict[str, type[Term[Any]]] = {
+    "puzzle": PuzzleTerm,
+    "erasing": ErasingTerm,
+    "discriminator": DiscriminatorTerm,
+}
+
+
+def build_terms(sections: Mapping[str, Any], training: Training) -> dict[str, Term[Any]]:
+    """The term of the labels and those with a section of settings, by name.
+
+    Raises:
+        ValueError: a section that is no term's.
+    """
+    unknown = sections.keys() - TERMS.keys()
+    if unknown:
+        raise ValueError(f"no term of a loss is named {', '.join(sorted(unknown))}; there are {', '.join(TERMS)}")
+    terms: dict[str, Term[Any]] = {"labels": LabelTerm(training.settings, training, {})}
+    for name, kind in TERMS.items():
+        if name in sections:
+            terms[name] = kind(sections[name], training, terms)
+    return terms
+
+
+def read_terms(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The sections of the terms from the plain values of a classifier's stage, whose other section is its own."""
+    return {name: made(SECTIONS["prior"][name], own) for name, own in values.items() if name != "classifier"}

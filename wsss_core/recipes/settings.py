@@ -1,0 +1,563 @@
+"""Every setting of the pipeline, once: its type, range, default and meaning.
+
+The schema of config.yaml and ``docs/settings.md`` are made from these classes (``python -m wsss_core.recipes write``).
+A default is the value of P-NOC's paper and code on Pascal VOC 2012; what differs is said by a method (``methods.py``),
+by a data set or by a run (``config/``). Nothing here imports torch or numpy, since the Snakefile reads it.
+
+A setting that is null is off. It is left out of what a job is told, so that a new one, null by default, reruns nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+
+T = TypeVar("T")
+
+SCALE = "scale"  # belongs to the data set: where it names a value, that one holds for all runs
+SPEED = "speed"  # changes no number, and so reruns nothing
+INPUT = "input"  # stands for a file, which is an input of the rule
+
+Scale = Annotated[T, SCALE]
+Speed = Annotated[T, SPEED]
+Input = Annotated[T, INPUT]
+
+Count = Annotated[int, Ge(1)]
+Number = Annotated[int, Ge(0)]
+Pixels = Annotated[int, Ge(1)]
+Crop = Annotated[int, Ge(16)]
+Share = Annotated[float, Ge(0), Le(1)]
+Smoothing = Annotated[float, Ge(0), Lt(1)]
+NotNegative = Annotated[float, Ge(0)]
+Positive = Annotated[float, Gt(0)]
+Name = Annotated[str, MinLen(1)]
+Sizes = tuple[Pixels, Pixels]
+Thresholds = Annotated[tuple[Share, ...], MinLen(1)]
+Scales = Annotated[tuple[Positive, ...], MinLen(1)]
+Precision = Literal["float32", "float16", "bfloat16"]
+Stride = Literal[1, 2, 4, 8]
+
+SIXTEEN = tuple(round(0.05 * step, 2) for step in range(1, 17))
+
+
+class Section:
+    """What all sections share: unknown keys are refused, and the strings below fields are their descriptions."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+
+
+@dataclass(frozen=True)
+class Ramp(Section):
+    """A weight that rises from ``start`` to ``end`` over a share of the training, see ``fitting.schedules.linear``."""
+
+    start: NotNegative
+    """Weight at the first step."""
+    end: NotNegative
+    """Weight from then on; not below the start."""
+    fraction: Share
+    """Share of the training after which the end is reached; 0 is the end from the first step on."""
+
+
+@dataclass(frozen=True)
+class LabelCrf(Section):
+    """The dense CRF of label maps."""
+
+    iterations: Count = 10
+    """Mean-field steps."""
+    confidence: Annotated[float, Gt(0), Lt(1)] = 0.7
+    """Probability of a pixel's own label, above one over the number of labels."""
+
+
+@dataclass(frozen=True)
+class SweepSettings(Section):
+    """Thresholds of a score."""
+
+    thresholds: Thresholds = SIXTEEN
+    """Thresholds to try; the best one is reported as such."""
+    fixed: Share = 0.3
+    """Threshold that was not chosen on the scored images, reported beside the best one."""
+
+    def all(self) -> list[float]:
+        """All of them, rising."""
+        return sorted({*self.thresholds, self.fixed})
+
+
+# --- prior: a classifier and its class activation maps ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MixingSettings(Section):
+    """Mixed training images; off in all published runs."""
+
+    kind: Literal["cutmix", "mixup", "cut_or_mix"]
+    """How an image is mixed with a random partner; the third is one of the two at random."""
+    probability: Share = 0.5
+    """How often an image is mixed."""
+
+
+@dataclass(frozen=True)
+class AverageSettings(Section):
+    """A moving average of a network's weights and BatchNorm statistics; without effect in the published code."""
+
+    decay: Annotated[float, Ge(0), Lt(1)] = 0.99
+    """Largest weight of the past."""
+    every: Count = 32
+    """Updates between two steps of the average."""
+    warmup_epochs: Number = 1
+    """Epochs during which the average is a copy."""
+
+
+@dataclass(frozen=True)
+class ClassifierSettings(Section):
+    """Training of a classifier."""
+
+    backbone: Scale[Name] = "resnest269"
+    """resnet50, 101, 152; resnest50, 101, 200, 269; resnet38d, vgg16 (both of output stride 8 only); or a timm name."""
+    weights: Scale[Input[Name]] = "pretrained"
+    """ImageNet weights of the backbone: pretrained (fetched by a rule of its own), none (random), ordinary (the plain
+    classifier of this run, with its last layer where that fits), or a file."""
+    output_stride: Scale[Literal[8, 16, 32]] = 16
+    """Stride of the class maps."""
+    batch_norm: Scale[Literal["trained", "statistics", "fixed"]] = "trained"
+    """statistics: running statistics stay, scales and shifts are trained; fixed: these stay as well."""
+    frozen: Scale[Literal["none", "stem", "all_but_last", "backbone"]] = "none"
+    """What is not trained at all; all_but_last means the stages."""
+    resize: Scale[Sizes] = (320, 640)
+    """Smallest and largest longer side of a training image, in pixels; drawn uniformly for each (the paper: scales
+    of 0.5 to 2)."""
+    crop: Scale[Crop] = 512
+    """Side of the random training crop, in pixels; what the image does not cover is the mean colour."""
+    augmentation: Scale[Literal["none", "jitter", "randaug"]] = "randaug"
+    """jitter: brightness, contrast, saturation, hue; randaug: two random operations and a black square. All images are
+    mirrored at random. What colours say about a class belongs to the pictures, hence to the data set."""
+    mixing: MixingSettings | None = None
+    """Mix images, and their labels in proportion."""
+    batch_size: Scale[Count] = 32
+    """Images a batch."""
+    accumulation: Scale[Count] = 1
+    """Batches whose gradients are added up, not averaged, before an update."""
+    epochs: Scale[Count] = 15
+    """Passes over the training split."""
+    learning_rate: Scale[NotNegative] = 0.1
+    """Rate of pretrained weights; it falls towards 0 by (1 - n/N)^0.9 over the updates. New layers have 10 times as
+    much, biases twice as much as weights."""
+    weight_decay: NotNegative = 1e-4
+    """Weight decay."""
+    label_smoothing: Smoothing = 0.1
+    """Share of a label that is pulled towards 1/2."""
+    average: AverageSettings | None = None
+    """Keep a moving average of the weights instead of the last ones."""
+    precision: Precision = "float16"
+    """Arithmetic of training on a GPU; a CPU always uses float32."""
+    compile: Speed[bool] = False
+    """Compile the network (torch.compile); it pays on a GPU, in long trainings."""
+
+
+@dataclass(frozen=True)
+class PuzzleSettings(Section):
+    """The term of Puzzle-CAM: maps of tiles agree with the image's."""
+
+    pieces: Literal[4, 16] = 4
+    """Tiles of the image; its crop must be a multiple of their root times the output stride."""
+    weight: Ramp = Ramp(0.0, 4.0, 0.5)
+    """Weight of the difference between maps and merged maps. The loss is a mean over all classes, so a data set with
+    few classes needs less."""
+
+
+@dataclass(frozen=True)
+class ErasingSettings(Section):
+    """The term of OC-CSE: an ordinary classifier no longer finds the class that is erased."""
+
+    weight: Ramp = Ramp(0.3, 1.0, 1.0)
+    """Weight of what the ordinary classifier still sees of the erased class."""
+    by_epoch: bool = False
+    """Raise the weight once an epoch, as OC-CSE's own code does, instead of at every step."""
+    class_choice: Literal["random", "balanced", "least_chosen", "focal"] = "random"
+    """Which of an image's classes is erased: any; with odds of one over how often it was; the one chosen least; with
+    odds that grow where the ordinary classifier is wrong."""
+    per_image_maximum: bool = False
+    """Scale the soft mask by each image's maximum, as in the paper; the code takes the whole batch's."""
+    relu_first: bool = True
+    """ReLU before the map is resized to the image; OC-CSE's own code does the reverse."""
+    masking_depth: Number = 0
+    """Group of layers of the ordinary classifier whose output is masked (OC-CSE's supplement): 7 groups in resnet38d
+    and vgg16, else 5; 0 masks the image."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorSettings(Section):
+    """The term of P-NOC: the ordinary classifier goes on learning from erased images."""
+
+    weight: Ramp = Ramp(0.0, 1.0, 1.0)
+    """Weight of the discriminator's own loss; the paper says only that it rises."""
+    every: Count = 1
+    """Train the discriminator at every so many steps; a symbol in the paper."""
+    rate: NotNegative = 1.0
+    """Its learning rate, as a factor of the classifier's."""
+    input: Literal["hard", "soft"] = "hard"
+    """What it learns from: hard or soft erased images."""
+    hard_threshold: Share = 0.2
+    """Share of the maximum above which a pixel is hidden from it; the paper's formula, read literally, means 0.8."""
+    leak: bool = True
+    """The gradient of the erasing loss also reaches the discriminator, as in the published code; false is the paper's
+    Algorithm 1."""
+
+
+@dataclass(frozen=True)
+class CamSettings(Section):
+    """Inference of class activation maps."""
+
+    scales: Scale[Scales] = (0.5, 1.0, 1.5, 2.0)
+    """Test-time scales; each is run with its mirror image, and all are added up."""
+    stride: Stride = 4
+    """Stride at which maps are kept; 1 is full size, resized to a multiple of 16 and cropped as published."""
+    dtype: Literal["float16", "uint8"] = "float16"
+    """Numbers that maps are kept in; uint8 has steps of 1/254 and takes about half the space."""
+    precision: Precision = "float16"
+    """Arithmetic of the network on a GPU; a CPU always uses float32."""
+
+
+@dataclass(frozen=True)
+class MonitoringSettings(Section):
+    """Scores of the priors after some epochs; nothing is chosen by them."""
+
+    thresholds: Thresholds = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)
+    """Background thresholds to try."""
+
+
+# --- saliency: where there is any object ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class C2amSettings(Section):
+    """Training of C²AM, with or without hints."""
+
+    backbone: Scale[Name] = "resnest269"
+    """As for classifiers."""
+    weights: Scale[Input[Name]] = "pretrained"
+    """As for classifiers; ordinary is the backbone of the run's plain classifier."""
+    squash: Annotated[float, Ge(1)] = 1.15
+    """Side of the square that an image is resized to before the crop, as a factor of the crop."""
+    crop: Scale[Crop] = 448
+    """Side of the square training crop, in pixels."""
+    batch_size: Scale[Annotated[int, Ge(2)]] = 32
+    """Images a batch; the losses compare all of them with one another, which accumulation does not replace (the
+    scripts: 64)."""
+    accumulation: Scale[Count] = 1
+    """Batches whose gradients are added up before an update."""
+    epochs: Scale[Count] = 10
+    """Passes over the training split."""
+    learning_rate: Scale[NotNegative] = 1e-3
+    """Rate of pretrained weights."""
+    head_rate: Literal[1, 10] = 10
+    """Factor of the learning rate of the new layers."""
+    weight_decay: NotNegative = 1e-4
+    """Weight decay."""
+    train_batch_norm: bool = True
+    """Train weights and biases of BatchNorm."""
+    alpha: NotNegative = 0.25
+    """How fast the weight of a positive pair falls with its rank."""
+    precision: Precision = "float16"
+    """Arithmetic of training on a GPU; a CPU always uses float32."""
+    compile: Speed[bool] = False
+    """Compile the network (torch.compile)."""
+
+
+@dataclass(frozen=True)
+class HintSettings(Section):
+    """The loss of the hints from the run's CAMs, which makes C²AM-H of C²AM."""
+
+    weight: NotNegative = 1.0
+    """Weight of the loss; the code takes a mean over hinted pixels where the paper sums."""
+    threshold: Share = 0.4
+    """Activation from which a pixel is a hint."""
+    label_smoothing: Smoothing = 0.1
+    """Share of the target that is pulled towards 1/2; only in the code."""
+
+
+@dataclass(frozen=True)
+class C2amMapSettings(Section):
+    """Inference of C²AM and C²AM-H."""
+
+    scales: Scale[Scales] = (0.5, 1.0, 1.5, 2.0)
+    """Test-time scales; each is run with its mirror image."""
+    stride: Stride = 4
+    """Stride at which maps are kept; 1 is full size."""
+    activation: Literal["relu", "sigmoid"] = "relu"
+    """What is taken of the logits before they are added up."""
+
+
+@dataclass(frozen=True)
+class SaliencyMaskSettings(Section):
+    """Binary pseudo-saliency from C²AM's maps."""
+
+    threshold: Share = 0.2
+    """Activation above which a pixel is salient."""
+    crf: LabelCrf | None = LabelCrf()
+    """The CRF of the two labels; the published scripts have a confidence of 0.7 and of 0.9."""
+
+
+@dataclass(frozen=True)
+class PoolnetSettings(Section):
+    """Training of PoolNet on the binary pseudo-saliency; null takes C²AM's masks as they are."""
+
+    backbone: Scale[Name] = "resnet50_caffe"
+    """resnet50_caffe (the published one), vgg16_caffe, or a backbone of timm."""
+    weights: Scale[Input[Name]] = "pretrained"
+    """As for classifiers; ordinary needs the backbone of the run's plain classifier."""
+    width: Scale[Annotated[float, Gt(0), Le(1)]] = 1.0
+    """Factor of the channels of all new layers."""
+    epochs: Scale[Count] = 9
+    """Passes over the training split."""
+    accumulation: Scale[Count] = 10
+    """Images an update; the network sees them one at a time, in their own sizes."""
+    learning_rate: Scale[NotNegative] = 5e-5
+    """Rate of Adam, constant."""
+    weight_decay: NotNegative = 5e-4
+    """Weight decay."""
+    smallest_side: Scale[Number] = 100
+    """Images with a side up to this, in pixels, are left out."""
+
+
+@dataclass(frozen=True)
+class SaliencyScoreSettings(SweepSettings):
+    """Scores of saliency with known classes."""
+
+    thresholds: Thresholds = SIXTEEN
+    """Thresholds of the saliency to try."""
+    fixed: Share = 0.5
+    """Threshold reported beside the best one."""
+    crf: LabelCrf | None = None
+    """The CRF of the binary map at each threshold."""
+
+
+# --- refinement: from class maps to pseudo masks ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AffinityLabelSettings(Section):
+    """Affinity labels with saliency as background; the paper gives no values from here to the pseudo masks."""
+
+    foreground: Share = 0.4
+    """A pixel has its class where the CAM exceeds this."""
+    background: Share = 0.1
+    """A pixel is background where the saliency does not exceed this."""
+    crf: LabelCrf | None = LabelCrf()
+    """The CRF of each of the maps."""
+
+
+@dataclass(frozen=True)
+class CamLabelSettings(Section):
+    """Affinity labels of runs without saliency, as in IRNet."""
+
+    foreground: Share = 0.4
+    """A pixel has its class where the CAM exceeds this."""
+    background: Share = 0.1
+    """A pixel is background where no CAM exceeds this; below the other threshold."""
+    crf: LabelCrf | None = LabelCrf()
+    """The CRF of each of the maps."""
+
+
+@dataclass(frozen=True)
+class AffinitySettings(Section):
+    """Training of AffinityNet's edges on a frozen backbone."""
+
+    backbone: Scale[Name] = "resnest269"
+    """As for classifiers."""
+    weights: Scale[Input[Name]] = "pretrained"
+    """As for classifiers; ordinary is the backbone of the run's plain classifier."""
+    resize: Scale[Sizes] = (320, 640)
+    """Smallest and largest longer side of a training image, in pixels."""
+    crop: Scale[Crop] = 512
+    """Side of the training crop, in pixels; a quarter of it must hold 2 radius - 1 pixels."""
+    radius: Annotated[int, Ge(2)] = 10
+    """Pairs of pixels are less than this apart, in pixels at stride 4."""
+    batch_size: Scale[Count] = 32
+    """Images a batch."""
+    epochs: Scale[Count] = 3
+    """Passes over the training split."""
+    learning_rate: Scale[NotNegative] = 0.1
+    """Rate of the edge layers."""
+    weight_decay: NotNegative = 1e-4
+    """Weight decay."""
+
+
+@dataclass(frozen=True)
+class WalkSettings(Section):
+    """The random walk; sparse and in double precision, the same walk as squaring the matrix."""
+
+    radius: Annotated[int, Ge(2)] = 5
+    """Steps are shorter than this, in pixels at stride 4."""
+    beta: Positive = 10.0
+    """Power of the affinities; higher values stop at weaker edges."""
+    squarings: Annotated[int, Ge(0), Le(12)] = 8
+    """The walk has 2 to this power steps."""
+    padding: Scale[Number] = 512
+    """Side that smaller images are padded to before the edge network, in pixels; the training crop is a good value."""
+
+
+@dataclass(frozen=True)
+class PseudoMaskSettings(Section):
+    """Pseudo masks from refined maps."""
+
+    threshold: Share = 0.3
+    """A pixel is background where no map exceeds this."""
+    crf: LabelCrf | None = LabelCrf(1, 0.9)
+    """The CRF of the labels."""
+
+
+@dataclass(frozen=True)
+class PseudoMaskScoreSettings(SweepSettings):
+    """Scores of pseudo masks, each after the CRF."""
+
+    thresholds: Thresholds = (0.25, 0.3, 0.35)
+    """Thresholds to try."""
+    fixed: Share = 0.3
+    """Threshold reported beside the best one."""
+
+
+# --- segmentation: the network that is wanted -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DeeplabV3PlusSettings(Section):
+    """Training of DeepLabV3+."""
+
+    backbone: Scale[Name] = "resnest269"
+    """As for classifiers."""
+    weights: Scale[Input[Name]] = "pretrained"
+    """As for classifiers; ordinary is the backbone of the run's plain classifier."""
+    output_stride: Scale[Literal[8, 16]] = 16
+    """Stride of the backbone's last map."""
+    norm: Literal["group", "batch"] = "group"
+    """Normalisation of the new layers; group has four groups."""
+    width: Scale[Annotated[int, Ge(4)]] = 256
+    """Channels of the new layers, a multiple of 4."""
+    resize: Scale[Sizes] = (320, 640)
+    """Smallest and largest longer side of a training image, in pixels."""
+    crop: Scale[Crop] = 512
+    """Side of the training crop, in pixels."""
+    augmentation: Literal["none", "jitter"] = "none"
+    """Colour changes of training images."""
+    batch_size: Scale[Count] = 16
+    """Images a batch."""
+    accumulation: Scale[Count] = 2
+    """Batches whose gradients are averaged before an update (the paper: 1)."""
+    epochs: Scale[Count] = 50
+    """Passes over the training split."""
+    learning_rate: Scale[NotNegative] = 0.007
+    """Rate of pretrained weights; new layers and biases as for classifiers."""
+    weight_decay: NotNegative = 4e-5
+    """Weight decay."""
+    momentum: Share = 0.0
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Nesterov's momentum."""
+    label_smoothing: Smoothing = 0.1
+    """Share of a pixel's label that is spread over all classes."""
+    precision: Precision = "float16"
+    """Arithmetic of training on a GPU; a CPU always uses float32."""
+    compile: Speed[bool] = False
+    """Compile the network (torch.compile)."""
+
+
+@dataclass(frozen=True)
+class DeeplabV2Settings(Section):
+    """Training of DeepLabV2, as in deeplab-pytorch for VOC."""
+
+    backbone: Scale[Name] = "resnet101.tv_in1k"
+    """resnet101_caffe (DeepLab's own network), or a ResNet of timm."""
+    weights: Scale[Input[Name]] = "pretrained"
+    """As for classifiers; ordinary is the backbone of the run's plain classifier."""
+    scales: Scale[Scales] = (0.5, 0.75, 1.0, 1.25, 1.5)
+    """Factors of a training image's size, one of which is drawn."""
+    crop: Scale[Crop] = 321
+    """Side of the training crop, in pixels."""
+    batch_size: Scale[Count] = 5
+    """Images a batch."""
+    accumulation: Scale[Count] = 2
+    """Batches whose gradients are averaged before an update."""
+    updates: Scale[Count] = 20000
+    """Length of the training (the paper: 10,000)."""
+    decay_every: Count = 10
+    """Updates between two changes of the learning rate."""
+    learning_rate: Scale[NotNegative] = 2.5e-4
+    """Rate of the backbone; the pyramid's weights have 10 times, its biases 20 times as much."""
+    weight_decay: NotNegative = 5e-4
+    """Weight decay."""
+    momentum: Share = 0.9
+    """Momentum of SGD."""
+    precision: Precision = "float16"
+    """Arithmetic of training on a GPU; a CPU always uses float32."""
+    compile: Speed[bool] = False
+    """Compile the network (torch.compile)."""
+
+
+@dataclass(frozen=True)
+class PredictionSettings(Section):
+    """Masks of the segmentation network; image-level labels are not used."""
+
+    scales: Scales = (0.5, 1.0, 1.5, 2.0)
+    """Test-time scales, whose logits are averaged."""
+    mirror: bool = True
+    """Add the mirror image's logits (added, not averaged, before the softmax that the CRF sees)."""
+    crf_iterations: Number = 10
+    """Mean-field steps of the probability CRF; 0 for none."""
+
+
+# --- reading and telling ----------------------------------------------------------------------------------------------
+
+
+@cache
+def marks(section: type) -> dict[str, frozenset[str]]:
+    """The marks (``SCALE``, ``SPEED``, ``INPUT``) of each field of a section."""
+    hints = get_type_hints(section, include_extras=True)
+    return {field.name: frozenset(m for m in get_args(hints[field.name])[1:] if isinstance(m, str))
+            for field in fields(section)}  # fmt: skip
+
+
+def marked(section: type, mark: str) -> frozenset[str]:
+    """The fields of a section with this mark."""
+    return frozenset(name for name, own in marks(section).items() if mark in own)
+
+
+def plain(section: Any) -> dict[str, Any]:
+    """A section's values as config.yaml would have them, all of them; tuples are lists."""
+    return {field.name: _plain(getattr(section, field.name)) for field in fields(section)}
+
+
+def identity(section: Any) -> dict[str, Any]:
+    """What decides about a result: a section's values without those of speed alone, of files, and without nulls."""
+    kind = type(section)
+    left_out = marked(kind, SPEED) | marked(kind, INPUT)
+    return {name: value for name, value in plain(section).items() if name not in left_out and value is not None}
+
+
+def made(section: type[T], values: Mapping[str, Any], **further: Any) -> T:
+    """A section from plain values; what they leave out has its default, and is null where it can be null.
+
+    Raises:
+        ValueError: an unknown key, or a value of another type or range than the section's.
+    """
+    kind: Any = section  # mypy takes the type of a type variable for something that has no hash
+    return _reader(kind).validate_python({**dict.fromkeys(_optional(kind)), **values, **further})
+
+
+@cache
+def _reader(section: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(section)
+
+
+@cache
+def _optional(section: Any) -> frozenset[str]:
+    return frozenset(name for name, hint in get_type_hints(section).items() if type(None) in get_args(hint))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return plain(value)
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
