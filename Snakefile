@@ -2,7 +2,7 @@
 
 from snakemake.utils import min_version, validate
 
-from wsss_core.recipes.config import assemble
+from wsss_core.recipes.config import assemble, hold_to_plan
 
 min_version("9.0")
 
@@ -10,7 +10,8 @@ min_version("9.0")
 configfile: "config.yaml"
 
 
-assemble(config, workflow.basedir)
+assemble(config, workflow.basedir, workflow.configfiles)
+hold_to_plan(config, planning=workflow.is_main_process)
 validate(config, "workflow/schemas/config.schema.yaml", set_default=False)
 
 
@@ -30,3 +31,7 @@ rule all:
     default_target: True
     input:
         config["targets"],
+
+
+onsuccess:
+    forget_finished_trainings()

@@ -79,11 +79,8 @@ def write_store() -> Callable:
     """A function that writes a store of given maps."""
     from wsss_core.maps.store import MapStore, MapWriter
 
-    def write(
-        path: Path, manifest: Manifest, maps: Mapping[str, np.ndarray], *, stride=4, classwise=True, dtype="float16"
-    ) -> MapStore:
-        about = {"run": "test"}
-        with MapWriter(path, manifest, stride=stride, classwise=classwise, about=about, dtype=dtype) as out:
+    def write(path: Path, manifest: Manifest, maps: Mapping[str, np.ndarray], **grid) -> MapStore:
+        with MapWriter(path, manifest, **{"stride": 4, "classwise": True, "about": {"run": "test"}, **grid}) as out:
             for row in manifest:
                 out.append(row.id, maps[row.id])
         return MapStore(path)
@@ -94,11 +91,11 @@ def write_store() -> Callable:
 @pytest.fixture
 def random_maps() -> Callable:
     """A function that draws maps in [0, 1] of the rows and sizes that a store of the manifest needs."""
-    from wsss_core.maps.sizes import strided
+    from wsss_core.maps.sizes import cells
 
     def draw(manifest: Manifest, *, stride: int = 4, classwise: bool = True, seed: int = 0) -> dict[str, np.ndarray]:
         rng = np.random.default_rng(seed)
-        sizes = {row.id: (strided(row.height, stride), strided(row.width, stride)) for row in manifest}
+        sizes = {row.id: (cells(row.height, stride), cells(row.width, stride)) for row in manifest}
         counts = {row.id: len(row.labels) if classwise else 1 for row in manifest}
         return {name: rng.random((counts[name], *size), np.float32) for name, size in sizes.items()}
 

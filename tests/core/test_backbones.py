@@ -62,6 +62,8 @@ def test_odd_sizes_are_rounded_up():
 RESNET = (256, 512, 1024, 2048)
 TABLE = {  # channels and strides of the five maps
     "resnet50": ((64, *RESNET), (2, 4, 8, 16, 16)),
+    "resnet50_undilated": ((64, *RESNET), (2, 4, 8, 16, 16)),
+    "resnet101_undilated": ((64, *RESNET), (2, 4, 8, 16, 16)),
     "resnet101": ((64, *RESNET), (2, 4, 8, 16, 16)),
     "resnet152": ((64, *RESNET), (2, 4, 8, 16, 16)),
     "resnest50": ((64, *RESNET), (2, 4, 8, 16, 16)),
@@ -91,6 +93,7 @@ def test_the_papers_networks_have_the_papers_channels_and_strides(name):
     [
         # with a head of 20 classes; as published with P-NOC
         ("resnet50", [106, 53, 1, 0], 23.55),
+        ("resnet50_undilated", [106, 53, 1, 0], 23.55),
         ("resnet101", [208, 104, 1, 0], 42.54),
         ("resnest101", [311, 205, 1, 0], 46.27),
         ("resnest269", [815, 541, 1, 0], 108.92),
@@ -121,6 +124,22 @@ def test_every_dilated_stage_of_a_resnet_starts_without_dilation(name):
     assert dilations(dense.layer3) == [1] + [2] * (len(dense.layer3) - 1)
     assert dilations(dense.layer4) == [1, 4, 4]
     assert dense.layer4[0].conv2.stride == dense.layer3[0].conv2.stride == (1, 1)
+
+
+@pytest.mark.parametrize("stride", [8, 16, 32])
+@pytest.mark.parametrize("name", ["resnet50", "resnet101"])
+def test_undilated_resnets_have_dilation_1_in_all_blocks(name, stride):
+    """As the codes from IRNet on have them: without the stride of a stage, and nothing in its place."""
+    plain, undilated = (without_memory(each, stride) for each in (name, f"{name}_undilated"))
+    network = undilated.network
+    stages = [network.layer1, network.layer2, network.layer3, network.layer4]
+    assert [len(stage) for stage in stages] == [3, 4, {"resnet50": 6, "resnet101": 23}[name], 3]
+    assert all(dilations(stage) == [1] * len(stage) for stage in stages)
+    assert undilated.strides == plain.strides
+    strides = [[block.conv2.stride for block in stage] for stage in stages]
+    assert strides == [[block.conv2.stride for block in plain.network.get_submodule(f"layer{i}")] for i in range(1, 5)]
+    shapes = [{name: value.shape for name, value in each.state_dict().items()} for each in (plain, undilated)]
+    assert shapes[0] == shapes[1]
 
 
 @pytest.mark.parametrize("name", ["resnest50", "resnest101", "resnest200", "resnest269"])
@@ -227,6 +246,65 @@ def test_old_files_without_counters_of_batches_load(network, tmp_path):
     assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items() if name in state)
 
 
+def under(prefix: str, state: dict) -> dict:
+    return {f"{prefix}{name}": value for name, value in state.items()}
+
+
+MOCO = {  # a ResNet-50 of self-supervised learning, in the forms in which it is handed on
+    "bare": lambda own, fc: own | fc,
+    # moco_r50_v2-e3b0c442.pth, from OpenSelfSup's extract_backbone_weights.py
+    "OpenSelfSup's backbone": lambda own, fc: {"state_dict": own, "author": "OpenSelfSup"},
+    # of the whole method: neck, queue and the encoders that share the backbone
+    "OpenSelfSup's checkpoint": lambda own, fc: {
+        "meta": {"epoch": 200},
+        "state_dict": under("backbone.", own) | under("encoder_q.0.", own) | {"neck.mlp.0.weight": torch.ones(2)},
+    },
+    # moco_v2_200ep_pretrain.pth.tar of its authors, whose key encoder is another network of the same names
+    "MoCo's checkpoint": lambda own, fc: {
+        "epoch": 200,
+        "arch": "resnet50",
+        "state_dict": under("module.encoder_q.", own | fc)
+        | under("module.encoder_k.", {name: torch.zeros_like(value) for name, value in own.items()})
+        | {"module.queue": torch.ones(128, 4)},
+        "optimizer": {"param_groups": [{"lr": 0.03}]},
+    },
+}
+
+
+@pytest.mark.parametrize("form", MOCO)
+def test_self_supervised_weights_load_in_every_form(network, tmp_path, form):
+    own = network.state_dict()
+    fc = {"fc.0.weight": torch.ones(5, 96), "fc.2.bias": torch.ones(5)}  # the projection, of two layers
+    path = saved(MOCO[form](own, fc), tmp_path / "moco_r50_v2-e3b0c442.pth")
+    loaded = build_backbone("test_resnet", weights=path).network.state_dict()
+    assert loaded.keys() == own.keys()
+    assert all(torch.equal(value, own[name]) for name, value in loaded.items())
+
+
+@pytest.mark.parametrize("name", ["resnet50", "resnet50_undilated"])
+def test_a_resnet_has_the_names_and_shapes_of_torchvision(name):
+    from torchvision.models import resnet50
+
+    with torch.device("meta"):
+        theirs = resnet50().state_dict()
+    expected = {key: value.shape for key, value in theirs.items() if not key.startswith("fc.")}
+    assert {key: value.shape for key, value in without_memory(name).network.state_dict().items()} == expected
+
+
+@pytest.mark.parametrize("prefix", ["module.encoder_k.", "encoder_q.0.", "module."])
+def test_weights_under_other_names_are_refused(network, tmp_path, prefix):
+    path = saved({"state_dict": under(prefix, network.state_dict())}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"weights\.pth does not hold weights of test_resnet: .* set `backbone` and"):
+        load_weights(network, path)
+
+
+def test_a_wrapped_file_of_another_network_is_refused(tmp_path):
+    state = build_backbone("resnet18").network.state_dict()
+    path = saved({"state_dict": under("module.encoder_q.", state)}, tmp_path / "moco.pth")
+    with pytest.raises(ValueError, match=r"moco\.pth does not hold weights of test_resnet"):
+        build_backbone("test_resnet", weights=path)
+
+
 def test_weights_of_another_architecture_are_refused(network, tmp_path):
     path = saved(network.state_dict(), tmp_path / "test_resnet.pt")
     message = (
@@ -250,11 +328,24 @@ def test_a_missing_file_is_named(tmp_path):
         build_backbone("test_resnet", weights=tmp_path / "nowhere.pt")
 
 
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("moco_r50_v2-e3b0c442.pth", "github.com/CVI-SZU/CCAM"),
+        ("deeplabv1_resnet101-imagenet.pth", "github.com/jbeomlee93/AdvCAM"),
+        ("ilsvrc-cls_rna-a1_cls1000_ep-0001.params", "github.com/itijyou/ademxapp"),
+    ],
+)
+def test_the_message_of_a_missing_file_says_who_publishes_it(tmp_path, name, where):
+    with pytest.raises(FileNotFoundError, match=rf"{name} does not exist \(published: .*{where}\); set `weights`"):
+        read_state(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])
 def test_a_broken_file_is_named(network, tmp_path, name):
     path = saved(network.state_dict(), tmp_path / name)
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match=rf"{name} is not a readable weights file"):
+    with pytest.raises(ValueError, match=rf"{name} is (damaged|not a readable weights file) .*: download it"):
         read_state(path)
 
 
@@ -286,16 +377,26 @@ def test_fetched_weights_are_kept_as_a_state_dict(tmp_path, monkeypatch, network
     assert read_state(tmp_path / "weights.pt").keys() == network.state_dict().keys()
 
 
-@pytest.mark.parametrize(("name", "file"), [("resnet50_caffe", "resnet50_caffe.pth"), ("vgg16_caffe", "vgg16-20M.pth")])
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet50_caffe", "resnet50_caffe.pth"),
+        ("resnet101_caffe", "deeplabv1_resnet101-imagenet.pth"),
+        ("vgg16_caffe", "vgg16_20M.pth"),
+    ],
+)
 def test_weights_that_nobody_publishes_under_timm_are_refused_with_the_place_for_a_file(tmp_path, name, file):
-    with pytest.raises(ValueError, match=rf"weights of {name} .* get {file}.* put the file at .*weights\.pt, or set"):
+    with pytest.raises(
+        ValueError,
+        match=rf"weights of {name} .* get {file} \(.*github\.com/\S+\); then put the file at .*weights\.pt, or set",
+    ):
         fetch_pretrained(name, tmp_path / "weights.pt")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_weights_of_resnet38d_are_to_be_named_by_their_path(tmp_path):
     with pytest.raises(
-        ValueError, match=r"get ilsvrc-cls_rna-a1_\S+\.params, .* at github\.com/\S+; then set `weights`"
+        ValueError, match=r"get ilsvrc-cls_rna-a1_\S+\.params \(.*github\.com/\S+\); then set `weights`"
     ):
         fetch_pretrained("resnet38d", tmp_path / "weights.pt")
 
@@ -306,7 +407,14 @@ def test_an_unknown_network_is_not_fetched(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "published"), [("resnet50", "resnet50.tv_in1k"), ("resnest50", "resnest50d"), ("vgg16", "vgg16.tv_in1k")]
+    ("name", "published"),
+    [
+        ("resnet50", "resnet50.tv_in1k"),
+        ("resnet50_undilated", "resnet50.tv_in1k"),
+        ("resnet101_undilated", "resnet101.tv_in1k"),
+        ("resnest50", "resnest50d"),
+        ("vgg16", "vgg16.tv_in1k"),
+    ],
 )
 def test_the_papers_networks_start_from_the_papers_weights(tmp_path, monkeypatch, network, name, published):
     asked = []

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
+from wsss_core.affinity.walk import walk_start
 from wsss_core.classifiers.cams import dump_cams
 from wsss_core.data import DataError, Manifest, Row
 from wsss_core.maps import inference
@@ -21,10 +22,11 @@ from wsss_core.maps.inference import (
     in_order,
     mirrored,
     normalize_cam,
+    normalized_sum,
     scaled_batches,
     sum_of_scales,
 )
-from wsss_core.maps.sizes import full_size
+from wsss_core.maps.sizes import enlarge, full_size
 from wsss_core.maps.store import MapStore
 from wsss_core.recipes.settings import CamSettings
 
@@ -62,8 +64,8 @@ def dump(manifest, path, settings=SETTINGS, model=None, workers=0, device=CPU):
     return MapStore(path)
 
 
-def grid(side: int, stride: int) -> int:
-    return math.ceil(side / stride)
+def padded(side: int) -> int:
+    return 16 * math.ceil(side / 16)
 
 
 @torch.no_grad()
@@ -71,7 +73,8 @@ def by_hand(row: Row, settings: CamSettings) -> np.ndarray:
     """One image after another, one scale after another, one direction after another, one class after another."""
     model = FakeModel().eval()
     picture = Image.open(row.image).convert("RGB")
-    total = {label: 0.0 for label in row.labels}
+    total, full = {label: 0.0 for label in row.labels}, {label: 0.0 for label in row.labels}
+    large = padded(row.height), padded(row.width)
     for scale in settings.scales:
         size = (round(row.width * scale), round(row.height * scale))
         pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC), np.float32) / 255
@@ -79,16 +82,11 @@ def by_hand(row: Row, settings: CamSettings) -> np.ndarray:
         x = torch.from_numpy(pixels.transpose(2, 0, 1))[None]
         ahead, back = model(x)[0], model(x.flip(3))[0].flip(2)
         for label in row.labels:
-            both = F.relu(ahead[label]) + F.relu(back[label])
-            if settings.stride == 1:
-                target = (16 * grid(row.height, 16), 16 * grid(row.width, 16))
-            else:
-                target = (grid(row.height, settings.stride), grid(row.width, settings.stride))
-            total[label] = total[label] + F.interpolate(both[None, None], target, mode="bilinear")[0, 0]
-    maps = [total[label] for label in row.labels]
-    if settings.stride == 1:
-        maps = [m[: row.height, : row.width] for m in maps]
-    return torch.stack([m / (m.max() + 1e-5) for m in maps]).numpy()
+            both = (F.relu(ahead[label]) + F.relu(back[label]))[None, None]
+            target = large[0] // settings.stride, large[1] // settings.stride
+            total[label] = total[label] + F.interpolate(both, target, mode="bilinear")[0, 0]
+            full[label] = full[label] + F.interpolate(both, large, mode="bilinear")[0, 0, : row.height, : row.width]
+    return torch.stack([total[label] / (full[label].max() + 1e-5) for label in row.labels]).numpy()
 
 
 def test_each_map_is_divided_by_its_own_maximum():
@@ -106,20 +104,12 @@ def test_the_mirror_image_is_mirrored_back():
     torch.testing.assert_close(back, images * torch.arange(6.0).flip(0))
 
 
-def test_scales_are_resized_to_the_strided_grid_and_added():
+@pytest.mark.parametrize(("stride", "size"), [(1, (48, 80)), (2, (24, 40)), (4, (12, 20)), (8, (6, 10))])
+def test_scales_are_resized_to_the_grid_of_the_next_multiples_of_sixteen(stride, size):
     maps = [torch.rand(2, 3, 5), torch.rand(2, 6, 9)]
-    total = sum_of_scales(maps, 45, 66, 4)
-    assert total.shape == (2, 12, 17)
-    expected = sum(F.interpolate(m[None], (12, 17), mode="bilinear")[0] for m in maps)
-    torch.testing.assert_close(total, expected)
-
-
-def test_full_resolution_goes_by_multiples_of_sixteen_and_is_cropped():
-    maps = [torch.rand(2, 3, 5)]
-    total = sum_of_scales(maps, 45, 66, 1)
-    assert total.shape == (2, 45, 66)
-    torch.testing.assert_close(total, F.interpolate(maps[0][None], (48, 80), mode="bilinear")[0, :, :45, :66])
-    assert sum_of_scales(maps, 48, 80, 1).shape == (2, 48, 80)
+    expected = sum(F.interpolate(m[None], size, mode="bilinear")[0] for m in maps)
+    torch.testing.assert_close(sum_of_scales(maps, 45, 66, stride), expected)
+    assert sum_of_scales([m[:0] for m in maps], 45, 66, stride).shape == (0, *size)
 
 
 @pytest.mark.parametrize("stride", [4, 1])
@@ -136,8 +126,76 @@ def test_odd_sizes_are_rounded_like_the_published_code(tiny, tmp_path):
     Image.open(tiny.manifest.rows[0].image).resize((37, 27)).save(tmp_path / "odd.png")
     manifest = Manifest.of([Row("odd", str(tmp_path / "odd.png"), "", 27, 37, (0, 2))])
     _, maps = dump(manifest, tmp_path / "cams.zarr")["odd"]
-    assert maps.shape == (2, 7, 10)
+    assert maps.shape == (2, 8, 12)
     np.testing.assert_allclose(maps, by_hand(manifest.rows[0], SETTINGS), atol=1e-3)
+
+
+# --- against the two maps of the published code --------------------------------------------------------------------
+
+SIDES = [(212, 333), (375, 500), (500, 375), (333, 212)]
+
+
+def outputs_of(height: int, width: int) -> list[torch.Tensor]:
+    """What a network of stride 16 gives at four scales of an image of smooth blobs, two classes."""
+    noise = torch.rand(1, 2, 6, 8, generator=torch.Generator().manual_seed(0)) - 0.4
+    grids = [[math.ceil(round(side * scale) / 16) for side in (height, width)] for scale in (0.5, 1.0, 1.5, 2.0)]
+    return [F.interpolate(noise, grid, mode="bicubic")[0].relu() for grid in grids]
+
+
+def published(maps: list[torch.Tensor], height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The map of scores, hints and labels at full size, and the one of the walk at stride 4."""
+    large = sum(F.interpolate(m[None], (padded(height), padded(width)), mode="bilinear")[0] for m in maps)
+    size = math.ceil(height / 4), math.ceil(width / 4)
+    return (
+        normalize_cam(large[:, :height, :width]),
+        normalize_cam(sum(F.interpolate(m[None], size, mode="bilinear")[0] for m in maps)),
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), SIDES)
+def test_full_size_maps_are_the_published_ones(height, width):
+    maps = outputs_of(height, width)
+    expected, _ = published(maps, height, width)
+    whole = normalized_sum(maps, height, width, 1)
+    assert torch.equal(whole[:, :height, :width], expected)
+    kept = normalized_sum(maps, height, width, 4).numpy()
+    error = np.abs(enlarge(kept, 4, height, width) - expected.numpy())
+    assert error.mean() < 0.002  # on a grid that spans the image itself: 0.02 to 0.04
+    assert error.max() < 0.035
+
+
+def test_a_grid_as_fine_as_the_networks_loses_nothing():
+    maps = [torch.rand(2, 56, 84, generator=torch.Generator().manual_seed(0))]  # stride 4 of 212 x 333 pixels
+    expected, _ = published(maps, 212, 333)
+    found = enlarge(normalized_sum(maps, 212, 333, 4).numpy(), 4, 212, 333)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_cells_beyond_the_image_are_kept_for_the_walk():
+    maps = torch.full((1, 14, 21), 0.5)
+    maps[:, -1] = 1  # of these rows, 208 to 223, the picture has four
+    kept = normalized_sum([maps], 212, 333, 4)
+    assert kept.max() > 1.15
+    full, start = published([maps], 212, 333)
+    np.testing.assert_allclose(enlarge(kept.numpy(), 4, 212, 333), full, atol=0.05)
+    torch.testing.assert_close(walk_start(kept.numpy(), 212, 333), start, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize(("stride", "mean", "most"), [(4, 0.0015, 0.02), (1, 0.001, 0.01)])
+@pytest.mark.parametrize(("height", "width"), SIDES)
+def test_the_walk_starts_at_the_published_maps(height, width, stride, mean, most):
+    maps = outputs_of(height, width)
+    _, expected = published(maps, height, width)
+    error = (walk_start(normalized_sum(maps, height, width, stride).numpy(), height, width) - expected).abs()
+    assert error.mean() < mean
+    assert error.max() < most
+
+
+def test_the_walk_starts_exactly_at_the_published_maps_where_sides_are_multiples_of_sixteen():
+    maps = outputs_of(240, 320)
+    _, expected = published(maps, 240, 320)
+    found = walk_start(normalized_sum(maps, 240, 320, 4).numpy(), 240, 320)
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
 
 
 def test_workers_change_nothing(tiny, tmp_path):
@@ -250,6 +308,20 @@ def test_bytes_keep_maps_to_half_a_step(tiny, tmp_path):
         np.testing.assert_allclose(coarse[image_id][1], fine[image_id][1], atol=0.5 / 254 + 2**-11)
 
 
+def test_bytes_cut_what_is_higher_beyond_the_image(tiny, tmp_path):
+    rows = [
+        dataclasses.replace(row, image=str(tmp_path / f"{row.id}.png"), height=20, width=20) for row in tiny.manifest
+    ]
+    for row, small in zip(tiny.manifest, rows, strict=True):
+        Image.open(row.image).crop((0, 0, 20, 20)).save(small.image)
+    fine = dump(Manifest.of(rows), tmp_path / "fine.zarr")
+    coarse = dump(Manifest.of(rows), tmp_path / "coarse.zarr", dataclasses.replace(SETTINGS, dtype="uint8"))
+    assert max(fine[image_id][1].max() for image_id in fine) > 1.1
+    for image_id in fine:
+        cut = fine[image_id][1].clip(max=1)
+        np.testing.assert_allclose(coarse[image_id][1], cut, atol=0.5 / 254 + 2**-11)
+
+
 def test_the_store_says_how_its_maps_were_made(tiny, tmp_path):
     about = dump(tiny.manifest, tmp_path / "cams.zarr").about
     assert about["settings"] == {
@@ -273,11 +345,12 @@ def test_an_error_on_the_way_leaves_no_store(tiny, tmp_path, fault):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_full_size_maps_are_divided_by_their_maximum_again(tmp_path, tiny, write_store, random_maps):
-    store = write_store(tmp_path / "cams.zarr", tiny.manifest, random_maps(tiny.manifest))
+def test_stored_maps_are_enlarged_and_cropped(tmp_path, tiny, write_store, random_maps):
+    odd = Manifest.of([dataclasses.replace(row, height=row.height - 5) for row in tiny.manifest])
+    store = write_store(tmp_path / "cams.zarr", odd, random_maps(odd))
     _, maps = full_size(store, "image4")
-    resized = F.interpolate(torch.from_numpy(store["image4"][1])[None], (32, 48), mode="bilinear")[0]
-    torch.testing.assert_close(torch.from_numpy(maps), resized / (resized.amax((1, 2), keepdim=True) + 1e-5))
+    enlarged = F.interpolate(torch.from_numpy(store["image4"][1])[None], scale_factor=4, mode="bilinear")[0]
+    torch.testing.assert_close(torch.from_numpy(maps), enlarged[:, :27, :48])
     assert maps.dtype == np.float32
 
 

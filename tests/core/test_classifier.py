@@ -167,6 +167,41 @@ def test_the_builder_hands_on_what_is_frozen_or_fixed():
         build_classifier("test_resnet", 3, dropouts=(0.2, 0.2), **start)
 
 
+# --- dropout before the head ---------------------------------------------------------------------------------------
+
+
+def test_dropout_takes_whole_channels_from_the_head_in_training_alone():
+    torch.manual_seed(0)
+    net = Classifier(build_backbone("test_resnet"), 4, batch_norm="fixed", dropout=0.5)
+    x = torch.randn(2, 3, 32, 48)
+    features = net.eval().backbone(x)[-1]
+    assert torch.equal(net.maps(x), net.head(features))
+    torch.manual_seed(1)
+    kept = torch.empty(2, 96, 1, 1).bernoulli_(0.5)
+    torch.manual_seed(1)
+    maps, seen = net.train()(x)
+    torch.testing.assert_close(maps, net.head(2 * kept * features))
+    assert 0.3 < kept.mean() < 0.7
+    assert torch.equal(seen[-1], features)  # what terms see of the backbone misses nothing
+
+
+def test_without_dropout_nothing_is_drawn(model):
+    before = torch.get_rng_state()
+    model.train().maps(torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_is_no_part_of_a_checkpoint(model, tmp_path):
+    start = {"output_stride": 8, "weights": None}
+    dropping = build_classifier("test_resnet", 4, dropout=0.5, **start)
+    assert dropping.dropout.p == 0.5
+    assert dropping.state_dict().keys() == model.state_dict().keys()
+    save_model(tmp_path / "model.pt", dropping, "classifier", RECIPE)
+    again, x = load_classifier(tmp_path / "model.pt"), torch.randn(2, 3, 32, 32)
+    assert torch.equal(again.eval().maps(x), dropping.eval().maps(x))
+    assert isinstance(again.train().dropout, torch.nn.Identity)  # so that an ordinary classifier drops nothing
+
+
 # --- checkpoints ---------------------------------------------------------------------------------------------------
 
 

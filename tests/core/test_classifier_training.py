@@ -1,5 +1,6 @@
 """The training of classifiers: its loss, its step and what it leaves behind."""
 
+import copy
 import math
 from functools import partialmethod
 
@@ -10,9 +11,11 @@ import torch
 from wsss_core.base.checkpoints import read_model
 from wsss_core.classifiers.losses import label_loss, smooth
 from wsss_core.classifiers.network import Classifier, load_classifier, logits
-from wsss_core.classifiers.step import ClassifierStep, Training
+from wsss_core.classifiers.step import ClassifierStep, Learner, Training
 from wsss_core.classifiers.terms import build_terms
 from wsss_core.classifiers.training import label_batches, train_classifier
+from wsss_core.data import make_classes
+from wsss_core.fitting.optim import parameter_groups
 from wsss_core.networks.backbones import build_backbone
 
 CPU = torch.device("cpu")
@@ -22,7 +25,7 @@ CPU = torch.device("cpu")
 def train(tiny, tmp_path, classifier_settings):
     """A function that trains a plain classifier on the tiny data set and gives its checkpoint's path."""
 
-    def run(name="classifier", *, classes=3, weights=None, ordinary=None, terms=None, **changes):
+    def run(name="classifier", *, classes=tiny.classes, weights=None, ordinary=None, terms=None, **changes):
         output = tmp_path / f"{name}.pt"
         torch.manual_seed(1)
         train_classifier(
@@ -116,10 +119,40 @@ def test_batches_are_mixed_where_the_settings_say_so(tiny, classifier_settings, 
     assert ((labels > 0) & (labels < 1)).any() == (mixing is not None)
 
 
+# --- the head's rate -----------------------------------------------------------------------------------------------
+
+
+def test_a_head_at_the_rate_of_the_rest_goes_a_tenth_of_the_way(classifier_settings):
+    torch.manual_seed(0)
+    batch = {"image": torch.randn(2, 3, 32, 32), "labels": torch.tensor([[1.0, 0], [0, 1]])}
+    start = Classifier(build_backbone("test_resnet"), 2, batch_norm="fixed")
+    moved = {}
+    for rate in (1, 10):
+        model = copy.deepcopy(start)
+        plain_step(model, classifier_settings(head_rate=rate, learning_rate=0.1, weight_decay=0.01), 4)(batch, 0)
+        moved[rate] = {name: value.detach() - start.get_parameter(name) for name, value in model.named_parameters()}
+    torch.testing.assert_close(10 * moved[1]["head.weight"], moved[10]["head.weight"], rtol=1e-4, atol=1e-6)
+    assert moved[1]["head.weight"].any()
+    assert all(torch.equal(value, moved[10][name]) for name, value in moved[1].items() if name != "head.weight")
+
+
+def test_the_network_of_occse_has_its_head_among_the_pretrained_layers(classifier_settings):
+    """Sizes of the published groups; conv1a and b2 are frozen, and so are all BatchNorms."""
+    with torch.device("meta"):
+        model = Classifier(build_backbone("resnet38d"), 20, batch_norm="fixed", frozen="stem")
+    assert [len(group["params"]) for group in parameter_groups(model, (), 0.01, 5e-4)] == [36, 0, 0, 0]
+    for rate, sizes in ((1, [36]), (10, [35, 1])):  # the optimiser has no empty groups
+        settings = classifier_settings(head_rate=rate, learning_rate=0.01)
+        training = Training(model=model, settings=settings, steps=8, epoch_length=8, seed=0, device=CPU)
+        groups = Learner(model, training).optimizer.sgd.param_groups
+        assert [len(group["params"]) for group in groups] == sizes
+        assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.1][: len(sizes)])
+
+
 # --- the whole training --------------------------------------------------------------------------------------------
 
 
-def test_a_training_leaves_checkpoints_and_a_history_and_nothing_to_resume_from(train, tmp_path):
+def test_a_training_leaves_checkpoints_a_history_and_its_state_until_the_workflow_has_succeeded(train, tmp_path):
     output = train()
     assert load_classifier(output, batch_norm="fixed").head.weight.shape == (3, 96, 1, 1)
     history = pd.read_csv(tmp_path / "classifier.history.csv")
@@ -127,10 +160,39 @@ def test_a_training_leaves_checkpoints_and_a_history_and_nothing_to_resume_from(
     assert list(history.columns) == ["epoch", "class", "lr", "seconds", "gpu_memory_mb"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "classifier.epochs",
+        "classifier.epochs.resume",
         "classifier.history.csv",
         "classifier.pt",
+        "classifier.resume.pt",
         "classifier.tensorboard",
     ]
+
+
+def test_checkpoints_say_what_their_classes_and_their_input_are(train, tiny, tmp_path):
+    output = train(epochs=1)
+    for path in (output, tmp_path / "classifier.epochs/first.pt"):
+        recipe = torch.load(path, weights_only=True)["recipe"]
+        assert recipe["classes"] == 3
+        assert recipe["names"] == ["circle", "square", "star"]
+        assert recipe["colours"] == tiny.classes.colours.tolist()
+        assert len(recipe["colours"]) == 4
+        assert recipe["normalisation"] == {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+def test_a_group_of_the_whole_batch_trains_as_without_groups(train):
+    plain, whole, halves = (
+        read_model(train(f"{group}", epochs=1, batch_norm_group=group), "classifier")[1] for group in (None, 4, 2)
+    )
+    assert all(torch.equal(value, whole[name]) for name, value in plain.items())
+    assert plain.keys() == halves.keys()
+    assert not torch.equal(plain["head.weight"], halves["head.weight"])
+
+
+def test_groups_must_fill_the_batch(train):
+    with pytest.raises(
+        ValueError, match="batch of 4 images is not a whole number of groups of 3: set batch_norm_group"
+    ):
+        train(batch_norm_group=3)
 
 
 @pytest.mark.parametrize(("epochs", "middle"), [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
@@ -152,9 +214,9 @@ def test_a_checkpoint_of_an_epoch_is_the_network_as_it_was_after_it(train, tmp_p
     monkeypatch.setattr(ClassifierStep, "__call__", first_epoch_only)
     last = read_model(train(epochs=3), "classifier")[1]
     monkeypatch.undo()
-    longer = read_model(train(epochs=3), "classifier")[1]
+    longer = read_model(train("longer", epochs=3), "classifier")[1]
     states = {
-        name: read_model(tmp_path / f"classifier.epochs/{name}.pt", "classifier")[1] for name in ("first", "middle")
+        name: read_model(tmp_path / f"longer.epochs/{name}.pt", "classifier")[1] for name in ("first", "middle")
     }
     assert all(torch.equal(value, last[key]) for key, value in states["first"].items())
     assert not torch.equal(states["middle"]["head.weight"], last["head.weight"])
@@ -173,7 +235,7 @@ def test_the_kept_network_is_the_average_where_one_is_asked_for(train):
 def test_a_trained_classifier_serves_as_weights_with_its_head_if_that_fits(train):
     first = train("a", epochs=1)
     second = train("b", epochs=1, learning_rate=0.0, weights=first)
-    third = train("c", epochs=1, learning_rate=0.0, weights=first, classes=4)
+    third = train("c", epochs=1, learning_rate=0.0, weights=first, classes=make_classes(["a", "b", "c", "d"]))
     a, b, c = (dict(load_classifier(path).named_parameters()) for path in (first, second, third))
     for name, value in a.items():
         assert torch.equal(value, b[name]), name

@@ -275,3 +275,91 @@ def test_the_number_of_labelled_images_is_that_of_the_complete_set(root, monkeyp
     with pytest.raises(DataError, match=r"instances\.json: 2 of its 3 images have a class, in COCO 2014 1 have"):
         manifest_of(root)
     assert len(manifest_of(root, classes=make_classes(COCO_CLASSES, keep=["dog", "cup"]))) == 3
+
+
+def packed(mask):
+    return packing.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+
+
+def test_packed_run_lengths_are_unpacked_as_pycocotools_does():
+    rng = np.random.default_rng(0)
+    for share in (0, 0.01, 0.5, 0.99, 1):
+        mask = rng.random((70, 90)) < share
+        counts = packed(mask)
+        assert module._unpacked(counts) == run_lengths(mask.astype(int))["counts"]
+        assert module._unpacked(counts.decode()) == module._unpacked(counts)
+
+
+NAN, INFINITE = float("nan"), float("inf")
+GOOD = packed(np.pad(np.ones((2, 2)), ((2, 2), (2, 4)))).decode()
+
+
+@pytest.mark.parametrize(
+    ("outline", "message"),
+    [
+        ([[1, 1, 5, 1, 5, NAN]], "a corner is no finite number"),
+        ([[1, 1, 5, 1, 5, INFINITE]], "a corner is no finite number"),
+        ([[1, 1, 5, 1, 5, 10**400]], ""),
+        ([[1, 1, 1e9, 1, 5, 3]], "the corner 1000000000.0 is far outside of the image"),
+        ([[1, -1e9, 5, 1, 5, 3]], "the corner -1000000000.0 is far outside of the image"),
+        ([[1, 1, 5, 1, 5, 3], [1, 1, "x", 1, 5, 3]], ""),
+        ([[1, 1, 5, 1, 5, [3]]], ""),
+        ({"size": list(SIZE), "counts": GOOD + "1"}, "its run lengths are not those of 48 pixels"),
+        ({"size": list(SIZE), "counts": GOOD[:-2]}, "its run lengths are not those of 48 pixels"),
+        ({"size": list(SIZE), "counts": ""}, "its run lengths are not those of 48 pixels"),
+        ({"size": list(SIZE), "counts": GOOD + "o"}, "its packed run lengths are cut short"),
+        ({"size": list(SIZE), "counts": "\x00" + GOOD}, "its packed run lengths are damaged"),
+        ({"size": list(SIZE), "counts": "oooooooooooo0"}, "its packed run lengths are damaged"),
+        ({"size": list(SIZE), "counts": [-5, 53]}, "its run lengths are not those of 48 pixels"),
+        ({"size": list(SIZE), "counts": [NAN, 48]}, ""),
+        ({"size": list(SIZE), "counts": 48}, ""),
+        ({"size": list(SIZE)}, "'counts' is missing"),
+        (7, ""),
+    ],
+)
+def test_a_damaged_outline_is_no_label_either(root, outline, message):
+    content = instances()
+    content["annotations"][2]["segmentation"] = outline
+    save(root, content)
+    named = rf"instances\.json: annotation 3 \(person\) of image 000000000042, 6 x 8, has no usable seg.*: {message}"
+    with pytest.raises(DataError, match=named):
+        manifest_of(root)
+    with pytest.raises(DataError, match=named):
+        make_masks(annotations=root / "instances.json", listed=None, folder=root / "masks")
+    (root / "some.txt").write_text("9\n100\n")
+    assert len(manifest_of(root, listed=root / "some.txt")) == 2  # which the damage has no part in
+
+
+def test_outlines_may_reach_a_little_beyond_their_image():
+    outline = [[-0.5, 1, 8.4, 1, 8.4, 3, -0.5, 3]]
+    assert (semantic_mask(picture(Thing(1, "dog", False, outline)))[1:3] == 17).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"file_name": "../secret.jpg"}, r"image 42: the file_name '\.\./secret\.jpg' is none within the folder"),
+        ({"file_name": "/etc/secret.jpg"}, "is none within the folder"),
+        ({"file_name": None}, "is none within the folder"),
+        ({"height": 0}, "image 42: height x width is 0 x 8"),
+        ({"width": 10**9}, "image 42: height x width is 6 x 1000000000"),
+        ({"width": "8"}, "image 42: height x width is 6 x '8'"),
+        ({"id": -1}, "the image id -1 is no number"),
+        ({"id": 9}, "two images have the same id"),
+    ],
+)
+def test_an_entry_of_an_image_that_cannot_be_is_an_error(root, changes, message):
+    content = instances() | {"annotations": []}
+    content["images"][0] |= changes
+    save(root, content)
+    with pytest.raises(DataError, match=rf"instances\.json: cannot be read .*{message}"):
+        read_pictures(root / "instances.json")
+
+
+def test_annotations_may_begin_with_a_byte_order_mark_and_may_not_be_nested_without_end(root):
+    (root / "instances.json").write_text(json.dumps(instances()), encoding="utf-8-sig")
+    assert len(read_pictures(root / "instances.json")) == 3
+    for text in ("[" * 100_000, "[]", "3", '{"images": 3, "annotations": [], "categories": []}'):
+        (root / "instances.json").write_text(text)
+        with pytest.raises(DataError, match=r"instances\.json: cannot be read as annotations"):
+            read_pictures(root / "instances.json")

@@ -98,7 +98,7 @@ MAPS = torch.tensor(
         [[[-1.0, 6.0], [-2.0, 1.0]], [[0.5, 0.0], [1.0, 2.0]]],
     ]
 )
-MASKS = np.array([[[1, 1], [0, 255]], [[0, 1], [2, 1]]], np.uint8)  # at the middles of the maps' cells
+MASKS = np.array([[[1, 1], [0, 255]], [[0, 1], [2, 1]]], np.uint8)  # at the top left of the maps' cells
 
 
 class Given(nn.Module):
@@ -110,15 +110,13 @@ class Given(nn.Module):
 
 @pytest.fixture
 def black_and_white(tmp_path):
-    """Two pictures of 8 x 8 pixels; their masks are wrong but in the pixels that a nearest resize to 2 x 2 takes."""
+    """Two pictures of 8 x 8 pixels; their masks are wrong but in the pixels that OpenCV's nearest resize takes."""
     classes = make_classes(["circle", "square"])
     rows = []
     for name, colour, mask, labels in zip("bw", (0, 255), MASKS, ((0,), (0, 1)), strict=True):
         Image.new("RGB", (8, 8), (colour,) * 3).save(tmp_path / f"{name}.png")
         full = np.full((8, 8), 2, np.uint8)
-        full[2::4, 2::4] = mask
-        small = Image.fromarray(full).resize((2, 2), Image.Resampling.NEAREST)
-        np.testing.assert_array_equal(np.asarray(small), mask)
+        full[::4, ::4] = mask
         write_mask(tmp_path / f"{name}.mask.png", full, classes)
         rows.append(Row(name, str(tmp_path / f"{name}.png"), str(tmp_path / f"{name}.mask.png"), 8, 8, labels))
     return Manifest.of(rows), classes
@@ -157,6 +155,23 @@ def test_maps_are_scored_on_their_own_grid_at_every_threshold(black_and_white, m
     assert best["precision"] == pytest.approx((1 + 1 / 2) / 2)
     assert best["recall"] == 1
     assert best["roc_auc"] == 0
+
+
+def test_a_network_whose_maps_are_not_finite_is_named_with_the_image(black_and_white, monkeypatch):
+    manifest, classes = black_and_white
+
+    class Broken(Given):
+        def maps(self, x):
+            maps = super().maps(x)
+            maps[1:, 0, 0, 1] = torch.nan
+            return maps
+
+    monkeypatch.setattr(monitoring, "load_classifier", lambda path: Broken())
+    with pytest.raises(FloatingPointError, match=rf"last\.pt gives maps of image {manifest.rows[1].id} that are not"):
+        evaluate_epochs(
+            checkpoints={"last": "last.pt"}, manifest=manifest, classes=classes, settings=MonitoringSettings((0.2,)),
+            crop=8, device=CPU,
+        )  # fmt: skip
 
 
 def test_scores_of_real_checkpoints_agree_with_an_image_at_a_time(tiny, tmp_path):
@@ -205,7 +220,8 @@ def score_by_hand(tiny, checkpoint, threshold, side=40) -> float:
         planes[0] = threshold
         for label in row.labels:
             planes[label + 1] = maps[label] / (maps[label].max() + np.float32(1e-5))
-        truth = np.asarray(Image.fromarray(mask).resize(maps.shape[:0:-1], Image.Resampling.NEAREST))
+        rows, columns = (np.arange(cells) * side // cells for cells in maps.shape[1:])  # 0, 13, 26 of 40
+        truth = mask[np.ix_(rows, columns)]
         for c in range(4):
             predicted, true = (planes.argmax(0) == c) & (truth != 255), truth == c
             inter[c] += (predicted & true).sum()

@@ -1,10 +1,14 @@
-"""Outputs that appear whole or not at all."""
+"""Outputs that appear whole or not at all; full disks and unreadable files by name."""
 
+import errno
 import os
+import shutil
+import zipfile
+from types import SimpleNamespace
 
 import pytest
 
-from wsss_core.base.files import whole
+from wsss_core.base.files import check_zip, reading, whole
 
 
 def test_a_file_appears_at_the_end(tmp_path):
@@ -72,3 +76,81 @@ def test_what_a_killed_writer_left_is_not_mixed_in(tmp_path):
 def test_nothing_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), whole(tmp_path / "file.txt"):
         pass
+
+
+# --- full disks ----------------------------------------------------------------------------------------------------
+
+
+def write(path, error):
+    with whole(path) as partial:
+        partial.mkdir()
+        (partial / "one").write_bytes(bytes(2**21))
+        raise error
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """A function that sets what is free on any disk, in bytes."""
+    return lambda size: monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
+
+
+TORCH = RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 704 vs 598")  # torch.save to /dev/full
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space"), OSError(errno.EDQUOT, "Disk quota exceeded"), TORCH], ids=str
+)
+def test_a_full_disk_is_named_with_what_is_free(tmp_path, monkeypatch, free, error):
+    free(2**19)
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path.resolve())
+    with pytest.raises(OSError, match=r"the disk at .* is full .*: 0\.5 MiB are free, and the 2\.0 MiB") as found:
+        write(tmp_path / "new" / "folder", error)
+    assert f"at {tmp_path.resolve()} is" in str(found.value)
+    assert str(found.value).endswith(f"'{tmp_path / 'new' / 'folder'}'")
+    assert os.listdir(tmp_path / "new") == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TORCH, RuntimeError("no space"), OSError(errno.EIO, "I/O"), OSError(errno.ENOSPC, "No space", "/elsewhere/file")],
+    ids=str,
+)
+def test_other_errors_are_not_called_a_full_disk(tmp_path, free, error):
+    free(2**30)
+    with pytest.raises(type(error)) as found:
+        write(tmp_path / "folder", error)
+    assert found.value is error
+
+
+# --- unreadable files ----------------------------------------------------------------------------------------------
+
+
+def read(error):
+    with reading("a/file", "is damaged", "delete it"):
+        raise error
+
+
+def test_what_is_wrong_with_the_content_is_called_damage():
+    with pytest.raises(ValueError, match=r"^a/file is damaged \(cut off\): delete it$"):
+        read(EOFError("cut off"))
+    with pytest.raises(ValueError, match=r"^a/file is damaged"):
+        read(OSError(errno.EINVAL, "Invalid argument"))
+
+
+def test_a_failure_to_read_keeps_its_message_and_gets_the_path():
+    with pytest.raises(OSError, match=r"^\[Errno 116\] Stale file handle: 'a/file'$"):
+        read(OSError(errno.ESTALE, "Stale file handle"))
+    with pytest.raises(PermissionError, match=r"denied: 'own/place'$"):
+        read(PermissionError(errno.EACCES, "denied", "own/place"))
+
+
+def test_checksums_of_zip_files_alone_are_looked_at(tmp_path):
+    path = tmp_path / "file.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("one", b"content")
+    check_zip(path)
+    path.write_bytes(path.read_bytes().replace(b"content", b"contend"))
+    with pytest.raises(zipfile.BadZipFile, match="member one does not have its checksum"):
+        check_zip(path)
+    path.write_bytes(b"another format" + path.read_bytes())  # as an old .pth that happens to hold a zip's end
+    check_zip(path)

@@ -70,7 +70,8 @@ def test_masks_are_required_on_request(root):
 
 def test_an_image_that_is_not_there_is_an_error_naming_split_and_folder(root):
     (root / "train.txt").write_text("a\nzz\n")
-    with pytest.raises(DataError, match=r"train\.txt: images that are not in .*images \(1 of 2\): zz"):
+    message = r"train\.txt: images that are not in .*images with one of the suffixes \.jpg, .* \(1 of 2\): zz"
+    with pytest.raises(DataError, match=message):
         manifest_of(root)
 
 
@@ -112,3 +113,40 @@ def test_two_rows_or_two_files_of_an_image_are_an_error(root):
 def test_a_missing_folder_is_an_error(root):
     with pytest.raises(DataError, match="pictures: the folder does not exist"):
         manifest_of(root, images=root / "pictures")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("a,round,long\n", "line 2: 'a,round,long' has 3 cells, the head has 2: join names by ;"),
+        ("a,bee\nb\n", "line 3: 'b' has 1 cells, .* leave the cell of an image without any class empty, as in 'a001,'"),
+        ('a,bee\n\n"b\nc",bee\nd\n', "line 6: 'd' has 1 cells"),
+        ("a,bee\nb,\n a ,cow\n", "line 4: image a has more than one row, the first is line 2"),
+        (" ,bee\n", "line 2: the image_id is empty"),
+        ('a,"bee\nb,cow\n', "cannot be read as a table of labels: unexpected end of data"),
+        ('a,"bee"cow\n', "cannot be read as a table of labels: "),
+    ],
+)
+def test_labels_that_would_be_lost_are_an_error_with_their_line(root, rows, message):
+    (root / "labels.csv").write_text(f"image_id,classes\n{rows}")
+    with pytest.raises(DataError, match=rf"labels\.csv(, |: ){message}"):
+        manifest_of(root)
+
+
+def test_a_column_that_stands_twice_is_an_error(root):
+    (root / "labels.csv").write_text("image_id,classes,classes\na,cow,bee\n")
+    with pytest.raises(DataError, match=r"labels\.csv: .* the column classes stands more than once"):
+        manifest_of(root)
+
+
+def test_further_columns_and_quoted_cells_are_read(root):
+    (root / "labels.csv").write_text('notes,classes,image_id\n"by night, wet","cow;bee",a\n,,b\n,bee,c\n')
+    assert [row.labels for row in manifest_of(root, drop_unlabelled=False)] == [(1,), (1, 2), ()]
+
+
+def test_images_that_are_predicted_alone_need_no_labels(root):
+    (root / "labels.csv").write_text("image_id,classes\na,cow\n")
+    by_table = manifest_of(root, labelled=False, drop_unlabelled=False)
+    assert [(row.id, row.labels) for row in by_table] == [("c", ()), ("a", (2,)), ("b", ())]
+    by_masks = manifest_of(root, labels="masks", labelled=False, drop_unlabelled=False)
+    assert [(row.id, row.labels) for row in by_masks] == [("c", ()), ("a", (0, 2)), ("b", ())]

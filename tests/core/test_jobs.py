@@ -1,7 +1,10 @@
 """What any job does before its work."""
 
 import json
+import os
 import random
+import shutil
+import stat
 import subprocess
 import sys
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 
 from wsss_core.base import jobs
-from wsss_core.base.jobs import digest_of, pick_device, provenance, seed_everything
+from wsss_core.base.jobs import commit_of, digest_of, pick_device, provenance, seed_everything
 
 JOB = """
 import sys
@@ -37,6 +40,14 @@ def test_everything_a_job_says_is_in_its_log_and_the_error_is_last(tmp_path):
     assert lines[-1].endswith("ERROR ValueError: the file is broken")
 
 
+def test_a_log_keeps_the_lines_of_earlier_attempts_though_snakemake_removes_it(tmp_path):
+    log = tmp_path / "job.log"
+    for attempt in (1, 2, 3):
+        subprocess.run([sys.executable, "-c", JOB, str(log)])
+        assert log.read_text().count("INFO progress") == attempt
+        log.unlink()
+
+
 def test_without_a_gpu_a_job_runs_on_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert pick_device(1) == torch.device("cpu")
@@ -47,16 +58,75 @@ def test_a_rule_that_asks_for_no_gpu_gets_none(monkeypatch):
     assert pick_device(0) == torch.device("cpu")
 
 
-def test_jobs_on_one_machine_get_different_cards(tmp_path, monkeypatch):
+@pytest.mark.parametrize("promise", ["CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"])
+def test_a_promised_gpu_that_cannot_be_used_is_an_error(monkeypatch, promise):
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS", jobs.ALLOW_CPU):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(promise, "0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(RuntimeError, match=r"given a GPU \(.*=\d\) that PyTorch .* cannot use: .* WSSS_ALLOW_CPU=1"):
+        pick_device(1)
+    assert pick_device(0) == torch.device("cpu")
+    monkeypatch.setenv(jobs.ALLOW_CPU, "1")
+    assert pick_device(1) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("value", ["", "-1", "NoDevFiles"])
+def test_no_card_is_promised_by_a_variable_that_names_none(monkeypatch, value):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert pick_device(1) == torch.device("cpu")
+
+
+@pytest.fixture
+def two_cards(tmp_path, monkeypatch):
+    """The folder of their locks; what is locked is free again at the end."""
     monkeypatch.setattr(jobs.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(jobs, "_card_name", lambda index: f"card{index}")
     monkeypatch.setattr(jobs, "_locks", [])
+    yield tmp_path / f"wsss-gpu-locks-{os.getuid()}"
+    for lock in jobs._locks:
+        os.close(lock)
+
+
+def test_jobs_on_one_machine_get_different_cards(two_cards):
     first, second = jobs._lock_card(2), jobs._lock_card(2)
     assert [first, second] == [torch.device("cuda", 0), torch.device("cuda", 1)]
-    jobs._locks.pop(0).close()  # the first job ends
+    os.close(jobs._locks.pop(0))  # the first job ends
     assert jobs._lock_card(2) == torch.device("cuda", 0)
-    for lock in jobs._locks:
-        lock.close()
+
+
+def test_a_job_that_waits_takes_whichever_card_gets_free_and_says_once_that_it_waits(two_cards, monkeypatch, caplog):
+    jobs._lock_card(2), jobs._lock_card(2)
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        if len(naps) == 3:
+            os.close(jobs._locks.pop(1))  # the second job ends
+
+    monkeypatch.setattr(jobs.time, "sleep", sleep)
+    with caplog.at_level("INFO", logger=jobs.logger.name):
+        assert jobs._lock_card(2) == torch.device("cuda", 1)
+    assert len(naps) == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "waiting for a GPU: other jobs hold all 2; `--resources gpu=2` starts no more jobs than that"
+    ]
+
+
+def test_locks_are_this_users_alone_and_no_link_leads_elsewhere(two_cards):
+    two_cards.mkdir(mode=0o755)
+    precious = two_cards.with_name("precious")
+    precious.write_text("kept")
+    (two_cards / "card0").symlink_to(precious)
+    with pytest.raises(OSError, match="card0"):
+        jobs._lock_card(1)
+    assert precious.read_text() == "kept"
+    assert stat.S_IMODE(two_cards.stat().st_mode) == 0o700
+    shutil.rmtree(two_cards)
+    two_cards.symlink_to(two_cards.parent)
+    with pytest.raises(RuntimeError, match="is a link or belongs to someone else"):
+        jobs._lock_card(1)
 
 
 def test_a_seed_decides_all_random_numbers():
@@ -94,3 +164,31 @@ def test_results_tell_what_computed_them():
     )
     assert {"python", "numpy", "zarr", "timm", "wsss-core"} <= about["versions"].keys()
     assert json.dumps(about)
+
+
+def test_results_tell_the_commit_and_whether_the_package_was_changed_since(tmp_path):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    assert commit_of(package) == {"commit": None, "clean": None}  # no checkout
+
+    def git(*words):
+        named = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.run(["git", *named, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    git("init")
+    git("commit", "--allow-empty", "-m", "first")
+    assert commit_of(package) == {"commit": None, "clean": None}  # a checkout that does not hold it
+    git("add", ".")
+    git("commit", "-m", "second")
+    head = git("rev-parse", "HEAD").strip()
+    (tmp_path / "results.txt").write_text("beside it")
+    assert commit_of(package) == {"commit": head, "clean": True}
+    (package / "new.py").write_text("")
+    assert commit_of(package) == {"commit": head, "clean": False}
+
+
+def test_without_git_no_commit_is_told_and_no_job_fails(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    about = provenance()
+    assert (about["commit"], about["clean"]) == (None, None)

@@ -11,6 +11,8 @@ from wsss_core.data import DEMO_CLASSES, VOC_CLASSES, DataError, make_demo, read
 from wsss_core.data.kinds import KINDS, declared_classes, declared_manifest, declared_masks
 from wsss_core.data.kinds.coco import COCO_CLASSES
 from wsss_core.recipes import kinds as planned
+from wsss_core.recipes import sources
+from wsss_core.recipes.config import RecipeError
 
 
 @pytest.fixture
@@ -26,6 +28,7 @@ def folders(tiny) -> dict:
         "masks": str(tiny.masks),
         "labels": "masks",
         "lists": {"some": str(listed)},
+        "splits": {"train": "some", "scored": "some", "val": "val"},
     }
 
 
@@ -60,6 +63,38 @@ def test_an_empty_cell_of_a_table_is_an_image_of_background(folders, tmp_path):
     manifest = declared_manifest(folders | {"labels": str(table)}, subset="some", root=None, workers=1)
     assert [(row.id, row.labels) for row in manifest] == [("image1", (0,)), ("image4", ())]
     assert manifest.labelled().ids == ["image1"]
+
+
+def test_a_plan_looks_at_a_subset_s_own_rows_alone(folders, tmp_path):
+    table, unseen = tmp_path / "labels.csv", tmp_path / "unseen.txt"
+    unseen.write_text("image2\n")
+    declared = folders | {"labels": str(table), "lists": folders["lists"] | {"unseen": str(unseen)}}
+    table.write_text("image_id,classes\nimage1,circle;star\nimage4,\n")
+    some, other = (planned.deciding(declared, subset) for subset in ("some", "unseen"))
+    assert (some["labelled"], other["labelled"]) == (True, False)
+    assert planned.list_files(declared, "unseen") == [str(unseen)]
+    table.write_text("image_id,classes\nimage4,\nimage1, star; circle\nimage2,circle\n")
+    assert planned.deciding(declared, "some") == some
+    assert planned.deciding(declared, "unseen")["rows"] != other["rows"]
+    table.write_text("image_id,classes\nimage4,\nimage1,star\n")
+    assert planned.deciding(declared, "some")["rows"] != some["rows"]
+    manifest = declared_manifest(
+        planned.deciding(declared, "unseen") | {"colours": None}, subset="unseen", root=None, workers=1
+    )
+    assert [(row.id, row.labels) for row in manifest] == [("image2", ())]
+    table.write_text("image_id,classes\nimage4,\n")
+    with pytest.raises(RecipeError, match=r"labels\.csv: images of .*some\.txt without a row \(1 of 2\): image1"):
+        planned.deciding(declared, "some")
+    table.unlink()
+    assert "rows" not in planned.deciding(declared, "some")  # the plan says that the table is not there
+
+
+def test_a_plan_reads_lists_with_a_byte_order_mark(folders, tmp_path):
+    for name, ids in {"train": "a\nb\n", "val": "a\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(ids, encoding="utf-8-sig")
+    lists = {name: str(tmp_path / f"{name}.txt") for name in ("train", "val")}
+    with pytest.raises(RecipeError, match="such as a"):
+        planned.check_apart(folders | {"lists": lists, "splits": {"train": "train", "scored": "train", "val": "val"}})
 
 
 @pytest.fixture
@@ -109,3 +144,107 @@ def test_a_made_data_set_is_read_from_where_it_was_made(tmp_path):
     manifest = declared_manifest(declared, subset="val", root=tmp_path / "VOC2012", workers=1)
     assert len(manifest) == 2
     assert all(Path(row.mask).is_file() for row in manifest)
+
+
+# --- what a plan looks at ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def voc(tmp_path) -> dict:
+    """A devkit's layout without images, and SBD with its lists."""
+    for place, names in {"VOC2012/ImageSets/Segmentation": ("train", "val", "test"), "SBD": ("train", "val")}.items():
+        (tmp_path / place).mkdir(parents=True)
+        for name in names:
+            (tmp_path / place / f"{name}.txt").write_text(f"{place[:3]}_{name}\n")
+    for folder in ("JPEGImages", "Annotations", "SegmentationClass"):
+        (tmp_path / "VOC2012" / folder).mkdir()
+    splits = {"train": "train_aug", "scored": "train", "val": "val"}
+    root, sbd = str(tmp_path / "VOC2012"), str(tmp_path / "SBD")
+    return {"kind": "voc", "classes": None, "root": root, "sbd": sbd, "sbd_masks": None, "splits": splits}
+
+
+def test_nothing_of_a_whole_voc_is_missing(voc):
+    assert all(planned.missing_files(voc, subset) == {} for subset in ("train", "train_aug", "val", "test"))
+
+
+def test_all_that_is_missing_of_voc_is_named_with_its_page(voc):
+    nowhere = voc | {"root": "nowhere/VOC2012", "sbd": "nowhere/SBD"}
+    found = planned.missing_files(nowhere, "train_aug")
+    assert list(found) == ["nowhere/VOC2012", "nowhere/SBD"]
+    assert "host.robots.ox.ac.uk" in found["nowhere/VOC2012"]
+    assert "bharathh" in found["nowhere/SBD"]
+    root = Path(voc["root"])
+    (root / "SegmentationClass").rmdir()
+    (root / "ImageSets/Segmentation/val.txt").unlink()
+    lost = [str(root / "SegmentationClass"), str(root / "ImageSets/Segmentation/val.txt")]
+    assert list(planned.missing_files(voc, "train_aug")) == lost
+    assert list(planned.missing_files(voc, "test")) == []
+
+
+def test_train_aug_needs_sbd_or_a_ready_list(voc):
+    assert list(planned.missing_files(voc | {"sbd": None}, "train_aug")) == ["sbd (null)"]
+    Path(voc["root"], "ImageSets/Segmentation/train_aug.txt").write_text("a\n")
+    assert planned.missing_files(voc | {"sbd": None}, "train_aug") == {}
+
+
+def test_all_that_is_missing_of_coco_is_named(coco):
+    assert planned.missing_files(coco, "all") == {}
+    parts = {"images": "gone", "annotations": "gone.json", "list": "gone.txt"}
+    found = planned.missing_files(coco | {"subsets": {"all": parts}, "masks": "gone_masks"}, "all")
+    root = Path(coco["root"])
+    assert list(found) == [str(root / "gone"), str(root / "gone.json"), "gone.txt", "gone_masks"]
+    assert "cocodataset.org" in found[str(root / "gone.json")]
+    assert planned.missing_files(coco, "unknown") == {}  # which is left to the job
+
+
+def test_all_that_is_missing_of_folders_is_named(folders):
+    assert planned.missing_files(folders, "some") == {}
+    gone = {"images": "gone", "masks": "gone_masks", "labels": "gone.csv", "lists": {"some": "gone.txt"}}
+    assert list(planned.missing_files(folders | gone, "some")) == ["gone", "gone_masks", "gone.csv", "gone.txt"]
+    assert list(planned.missing_files(folders | gone | {"masks": None, "labels": "masks"}, "some")) == [
+        "gone",
+        "gone.txt",
+    ]
+
+
+def test_full_supervision_needs_further_masks_on_train_aug_of_voc_alone(voc, coco):
+    assert planned.needs_further_masks(voc)
+    assert not planned.needs_further_masks(voc | {"splits": {"train": "train"}})
+    assert not planned.needs_further_masks(coco)
+    assert "sbd_masks" not in planned.deciding(voc, "train_aug")  # manifests know nothing of them
+
+
+@pytest.mark.parametrize("role", ["train", "scored"])
+def test_images_of_val_that_train_or_score_priors_are_an_error(folders, tmp_path, role):
+    for name, ids in {"train": "a\nb\n", "scored": "a\n", "val": "c\n\n"}.items():
+        (tmp_path / f"{name}.txt").write_text(ids)
+    lists = {name: str(tmp_path / f"{name}.txt") for name in ("train", "scored", "val")}
+    declared = folders | {"lists": lists, "splits": {name: name for name in lists}}
+    planned.check_apart(declared)
+    (tmp_path / f"{role}.txt").write_text("a\n c \n")
+    with pytest.raises(RecipeError, match=rf"{role}\.txt and .*val\.txt share 1 of their images, such as c"):
+        planned.check_apart(declared)
+    (tmp_path / "val.txt").unlink()
+    planned.check_apart(declared)  # the missing list is said elsewhere
+
+
+def test_lists_of_voc_and_coco_are_kept_apart_too(voc, tmp_path):
+    splits = {"train": "train", "scored": "train", "val": "val"}
+    planned.check_apart(voc | {"splits": splits})
+    Path(voc["root"], "ImageSets/Segmentation/val.txt").write_text("VOC_train\n")
+    with pytest.raises(RecipeError, match="such as VOC_train"):
+        planned.check_apart(voc | {"splits": splits})
+    (tmp_path / "some.txt").write_text("9\n")
+    part = {"images": "i", "annotations": "a.json", "list": str(tmp_path / "some.txt")}
+    both = {"kind": "coco", "subsets": {"train": part, "val": part}, "splits": splits}
+    with pytest.raises(RecipeError, match="such as 9"):
+        planned.check_apart(both)
+    planned.check_apart(both | {"subsets": {"train": part | {"list": None}, "val": part | {"list": None}}})
+
+
+def test_weights_that_cannot_be_fetched_are_known_to_the_plan():
+    assert set(sources.BACKBONES.values()) <= sources.FILES.keys()
+    assert sources.fetched("resnest269")
+    assert "deeplabv1_resnet101-imagenet.pth" in sources.weights_of("resnet101_caffe")
+    assert "CCAM" in sources.page_of("moco_r50_v2-e3b0c442.pth")
+    assert "your own" in sources.page_of("mine.pth")

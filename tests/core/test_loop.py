@@ -12,8 +12,9 @@ from torch.utils.data import Dataset
 from wsss_core.classifiers import training as classifier
 from wsss_core.classifiers.training import train_classifier
 from wsss_core.data import Manifest
+from wsss_core.fitting import loop
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import finish, fit
+from wsss_core.fitting.loop import fit
 from wsss_core.fitting.optim import PolySGD, parameter_groups
 from wsss_core.fitting.precision import Precision
 
@@ -105,12 +106,24 @@ def test_a_training_killed_in_its_first_epoch_starts_afresh(tmp_path, at_once):
     assert same(Training().fit(output), at_once)
 
 
-def test_a_training_killed_after_its_last_epoch_has_nothing_left_to_do(tmp_path, at_once):
+def test_a_finished_training_whose_checkpoint_is_lost_has_nothing_left_to_do(tmp_path, at_once):
     output = tmp_path / "net.pt"
     Training().fit(output)
     again = Training(seed=4)
     assert same(again.fit(output), at_once)
     assert again.steps == []
+    assert len(pd.read_csv(tmp_path / "net.history.csv")) == EPOCHS
+
+
+@pytest.mark.parametrize(("at", "first"), [(12, 10), (None, 0)], ids=["not finished", "finished"])
+def test_edited_code_goes_on_with_a_training_and_trains_a_finished_one_again(tmp_path, monkeypatch, at, first):
+    output = tmp_path / "net.pt"
+    Training().killed(output, at) if at else Training().fit(output)
+    (tmp_path / "edited.py").write_text("other = 'code'")
+    monkeypatch.setattr(loop, "PACKAGE", tmp_path)
+    again = Training()
+    again.fit(output)
+    assert again.steps[0] == first
 
 
 def test_other_settings_or_data_start_afresh(tmp_path, at_once):
@@ -181,15 +194,6 @@ def test_a_broken_loss_stops_with_the_way_out(tmp_path, value):
     assert len(pd.read_csv(tmp_path / "net.history.csv")) == 1  # what was good is kept
 
 
-def test_finishing_removes_the_state_to_resume_from(tmp_path):
-    output = tmp_path / "net.pt"
-    Training().fit(output)
-    assert output.with_suffix(".resume.pt").exists()
-    finish(output)
-    assert not output.with_suffix(".resume.pt").exists()
-    finish(output)
-
-
 def test_mixed_precision_is_for_gpus_alone():
     for name in ("float32", "float16", "bfloat16"):
         precision = Precision(name, CPU)
@@ -209,7 +213,12 @@ class TinyTraining:
 
     def __init__(self, tiny, folder: Path, settings, terms: dict):
         self.folder, self.settings, self.terms = folder, settings, terms
-        self.common = {"manifest": Manifest.of(tiny.manifest.rows[:6]), "classes": 3, "seed": 3, "device": CPU}
+        self.common = {
+            "manifest": Manifest.of(tiny.manifest.rows[:6]),
+            "classes": tiny.classes,
+            "seed": 3,
+            "device": CPU,
+        }
         self.ordinary = folder / "oc.pt"
         self("oc", terms={}, ordinary=None, weights=None)
 
@@ -226,7 +235,10 @@ class TinyTraining:
         return sorted(p.name for p in self.folder.iterdir() if p.name.startswith(name))
 
 
-WHOLE = ["killed.epochs", "killed.history.csv", "killed.pt", "killed.tensorboard"]
+WHOLE = [
+    *("killed.epochs", "killed.epochs.resume", "killed.history.csv", "killed.pt", "killed.resume.pt"),
+    "killed.tensorboard",
+]
 
 
 @pytest.fixture
@@ -247,8 +259,9 @@ AVERAGE = {"decay": 0.9, "every": 1, "warmup_epochs": 1}
         ("pnoc", {"class_choice": "focal", "average": AVERAGE}, 1),
         ("pnoc", {"class_choice": "focal", "average": AVERAGE}, 2),
         ("occse", {"class_choice": "balanced", "mixing": {"kind": "cutmix"}}, 1),
+        ("occse", {"dropout": 0.5}, 1),
     ],
-    ids=["P-NOC, before the middle", "P-NOC, after the middle", "OC-CSE"],
+    ids=["P-NOC, before the middle", "P-NOC, after the middle", "OC-CSE", "OC-CSE with dropout"],
 )
 def test_a_killed_training_resumes_with_all_that_learns(make_training, monkeypatch, method, changes, dies_in):
     train, epoch_of = make_training(method, **changes), EpochLoader.epoch
@@ -271,36 +284,46 @@ def test_a_killed_training_resumes_with_all_that_learns(make_training, monkeypat
     assert not any(torch.equal(a["head.weight"], b["head.weight"]) for a, b in ((last, first), (first, middle)))
 
 
-@pytest.mark.parametrize("dies_at", ["save_model", "os.replace", "finish"])
-def test_a_training_killed_while_it_puts_its_files_in_place_ends_in_the_same(make_training, monkeypatch, dies_at):
+@pytest.mark.parametrize("dies_at", ["save_model", "copytree"])
+def test_a_job_that_counts_as_failed_after_its_training_saves_it_again_in_no_time(make_training, monkeypatch, dies_at):
     """Snakemake removes the outputs before it starts a killed job again."""
     train = make_training("occse")
     expected = train("at_once")
 
     def killed_after(work):
-        def work_and_die(*args):
-            work(*args)
-            if Path(args[0]).name in ("killed.pt", "killed.epochs.resume"):
+        def work_and_die(*args, **options):
+            work(*args, **options)
+            if "killed" in str(args[0]) and "resume" not in Path(args[0]).parent.name:  # not an epoch on the way
                 raise KeyboardInterrupt("killed")
 
         return work_and_die
 
-    module, _, name = f"classifier.{dies_at}".rpartition(".")
-    place = classifier if module == "classifier" else classifier.os
+    place = classifier if dies_at == "save_model" else classifier.shutil
     with monkeypatch.context() as patch:
-        patch.setattr(place, name, killed_after(getattr(place, name)))
+        patch.setattr(place, dies_at, killed_after(getattr(place, dies_at)))
         with pytest.raises(KeyboardInterrupt):
             train()
     (train.folder / "killed.pt").unlink()
     shutil.rmtree(train.folder / "killed.epochs", ignore_errors=True)
+    monkeypatch.setattr(EpochLoader, "epoch", lambda loader, epoch: pytest.fail("it trains"))
     assert all(same(found, wanted) for found, wanted in zip(train(), expected, strict=True))
     assert train.left_behind() == WHOLE
+
+
+def test_a_lost_epoch_is_named_with_the_way_out(make_training):
+    train = make_training("occse")
+    train()
+    (train.folder / "killed.epochs.resume/first.pt").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"killed\.epochs\.resume has lost first\.pt: remove .*killed\.resume\.pt"
+    ):
+        train()
 
 
 def test_a_seed_decides_a_training_and_workers_do_not(tiny, tmp_path, classifier_settings):
     def train(name: str, seed: int, workers: int):
         torch.manual_seed(seed)
-        train_classifier(manifest=tiny.manifest, classes=3, weights=None, ordinary=None, terms={}, seed=seed,
+        train_classifier(manifest=tiny.manifest, classes=tiny.classes, weights=None, ordinary=None, terms={}, seed=seed,
                          settings=classifier_settings(epochs=1), output=tmp_path / f"{name}.pt",
                          epochs=tmp_path / name, device=CPU, workers=workers)  # fmt: skip
         return torch.load(tmp_path / f"{name}.pt", weights_only=True)["state"]

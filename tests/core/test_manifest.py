@@ -177,3 +177,35 @@ def test_ids_are_read_one_a_line(tmp_path):
         read_ids(tmp_path / "train.txt")
     with pytest.raises(DataError, match=r"val\.txt: cannot read"):
         read_ids(tmp_path / "val.txt")
+
+
+def test_a_byte_order_mark_is_no_part_of_an_id_or_a_column(tmp_path):
+    (tmp_path / "train.txt").write_text("a\nb\n", encoding="utf-8-sig")
+    assert read_ids(tmp_path / "train.txt") == ["a", "b"]
+    manifest = Manifest.of([Row("a", "a.jpg", "", 4, 6, ())])
+    manifest.write(tmp_path / "a.csv")
+    (tmp_path / "b.csv").write_text((tmp_path / "a.csv").read_text(), encoding="utf-8-sig")
+    assert Manifest.read(tmp_path / "b.csv").rows == manifest.rows
+
+
+@pytest.mark.parametrize("id", ["../x", "a/../../x", ".."])
+def test_a_list_that_leads_elsewhere_is_an_error(tmp_path, id):
+    (tmp_path / "train.txt").write_text(f"a\n{id}\n")
+    with pytest.raises(DataError, match=r"train\.txt: .* is no image id, it leads out of the folder"):
+        read_ids(tmp_path / "train.txt")
+
+
+@pytest.mark.parametrize("id", ["../x", "/etc/x", "a/b", "a\\b", "..", ""])
+def test_an_id_that_leads_elsewhere_is_an_error_in_a_manifest_too(folder, tmp_path, id):
+    with pytest.raises(DataError, match="is no image id"):
+        build(folder, ids=[id])
+    (tmp_path / "train.csv").write_text(f"id,image,mask,height,width,labels\n{id},a.jpg,,4,6,0\n")
+    with pytest.raises(DataError, match=r"train\.csv: .* is no image id, it leads out of the folder"):
+        Manifest.read(tmp_path / "train.csv")
+
+
+@pytest.mark.parametrize("cells", ["0,6,0", "4,-6,0", "4,6,x", "4,6,0  1", "4,6,-1", "4,6,1.5"])
+def test_sizes_and_labels_that_cannot_be_are_an_error(tmp_path, cells):
+    (tmp_path / "train.csv").write_text(f"id,image,mask,height,width,labels\na,a.jpg,,{cells}\n")
+    with pytest.raises(DataError, match=r"train\.csv: cannot be read as a manifest"):
+        Manifest.read(tmp_path / "train.csv")

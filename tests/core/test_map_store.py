@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from wsss_core.base.files import whole
 from wsss_core.data import Manifest, Row
 from wsss_core.maps import store as module
-from wsss_core.maps.sizes import strided
+from wsss_core.maps.sizes import cells, full_size
 from wsss_core.maps.store import MapStore, MapWriter, StoreError
 
 
@@ -61,7 +61,7 @@ def test_maps_come_back_within_half_precision(store, manifest, random_maps):
         labels, maps = store[row.id]
         assert tuple(labels) == row.labels
         assert maps.dtype == np.float32
-        assert maps.shape == (len(row.labels), strided(row.height, 4), strided(row.width, 4))
+        assert maps.shape == (len(row.labels), cells(row.height, 4), cells(row.width, 4))
         np.testing.assert_allclose(maps, expected[row.id], rtol=2**-11, atol=1e-7)
         assert store.size(row.id) == (row.height, row.width)
 
@@ -74,15 +74,15 @@ def test_rows_fill_several_shards_and_the_last_one_in_part(store, manifest):
 def test_an_image_without_labels_has_no_maps(store):
     labels, maps = store["plain"]
     assert labels.shape == (0,)
-    assert maps.shape == (0, 5, 8)
+    assert maps.shape == (0, 8, 8)
     assert "plain" in store
 
 
 def test_a_store_without_a_single_map(tmp_path, write_store):
     manifest = Manifest.of([Row("a", "a.png", "", 8, 8, ()), Row("b", "b.png", "", 8, 12, ())])
-    store = write_store(tmp_path / "cams.zarr", manifest, {"a": np.zeros((0, 2, 2)), "b": np.zeros((0, 2, 3))})
+    store = write_store(tmp_path / "cams.zarr", manifest, {"a": np.zeros((0, 4, 4)), "b": np.zeros((0, 4, 4))})
     assert len(store) == 2
-    assert store["b"][1].shape == (0, 2, 3)
+    assert store["b"][1].shape == (0, 4, 4)
 
 
 def test_one_map_an_image(manifest, tmp_path, random_maps, write_store, small_shards):
@@ -91,6 +91,19 @@ def test_one_map_an_image(manifest, tmp_path, random_maps, write_store, small_sh
     labels, found = store["plain"]
     assert labels.tolist() == [-1]
     np.testing.assert_allclose(found, maps["plain"], rtol=2**-11, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("stride", "multiple", "shape"),
+    [(4, 16, (4, 8)), (1, 16, (16, 32)), (8, 16, (2, 4)), (4, 4, (3, 5)), (1, 1, (11, 17))],
+)
+def test_the_grid_covers_sides_rounded_up_to_a_multiple(tmp_path, write_store, stride, multiple, shape):
+    manifest = Manifest.of([Row("a", "a.png", "", 11, 17, (0,))])
+    maps = {"a": np.full((1, *shape), 0.5)}
+    store = write_store(tmp_path / "cams.zarr", manifest, maps, stride=stride, multiple=multiple)
+    assert (store.about["stride"], store.about["multiple"]) == (stride, multiple)
+    np.testing.assert_array_equal(store["a"][1], maps["a"])
+    np.testing.assert_array_equal(full_size(store, "a")[1], np.full((1, 11, 17), 0.5))
 
 
 def test_maps_are_those_that_zarr_reads(store, manifest):
@@ -110,7 +123,7 @@ def test_bytes_have_254_steps(manifest, tmp_path, random_maps, write_store, smal
         np.testing.assert_allclose(found, expected[row.id], atol=0.5 / 254 + 1e-6)
     assert store["image0"][1][0, 0, :2].tolist() == [0, 1]
     array = zarr.open(store.path, mode="r")["map"]
-    assert (array.dtype, array.fill_value, store.about["layout"]) == (np.uint8, 255, "wsss-maps/3")
+    assert (array.dtype, array.fill_value, store.about["layout"]) == (np.uint8, 255, "wsss-maps/4")
     np.testing.assert_allclose(array[0, :8, :12] * array.attrs["scale_factor"], store["image0"][1][0], rtol=1e-6)
 
 
@@ -124,7 +137,7 @@ def test_bytes_are_for_maps_from_0_to_1(manifest, tmp_path, random_maps, write_s
 
 def test_a_store_says_what_it_is(store):
     assert store.about == {
-        "run": "test", "layout": "wsss-maps/3", "stride": 4, "classwise": True, "complete": True,
+        "run": "test", "layout": "wsss-maps/4", "stride": 4, "multiple": 16, "classwise": True, "complete": True,
     }  # fmt: skip
 
 
@@ -194,14 +207,14 @@ def test_metadata_that_are_cut_short_are_an_error(store):
         len(MapStore(store.path))
 
 
-@pytest.mark.parametrize("change", [{"complete": False}, {"layout": "wsss-maps/2"}, None])
+@pytest.mark.parametrize("change", [{"complete": False}, {"layout": "wsss-maps/3"}, None])
 def test_an_incomplete_store_or_another_layout_is_refused(store, change):
     path = store.path / "zarr.json"
     metadata = json.loads(path.read_text())
     about = metadata["attributes"]["wsss"]
     metadata["attributes"] = {} if change is None else {"wsss": about | change}
     path.write_text(json.dumps(metadata))
-    with pytest.raises(StoreError, match=r"cams\.zarr is not a complete store of layout wsss-maps/3: delete it"):
+    with pytest.raises(StoreError, match=r"cams\.zarr is not a complete store of layout wsss-maps/4: delete it"):
         MapStore(store.path)["image0"]
 
 

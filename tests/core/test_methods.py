@@ -12,6 +12,7 @@ from wsss_core.classifiers.network import Classifier
 from wsss_core.classifiers.step import ClassifierStep, Training
 from wsss_core.classifiers.terms import build_terms
 from wsss_core.networks.backbones import Backbone
+from wsss_core.networks.batch_norm import group_batch_norm
 from wsss_core.recipes.settings import Ramp
 
 CPU = torch.device("cpu")
@@ -209,12 +210,12 @@ def train_by_hand(nets, batches, total, step: ClassifierStep):
     return f, oc, choice, history
 
 
-def check_against_hand(nets, make_step, method, share=1.0, **changes):
+def check_against_hand(nets, make_step, method, share=1.0, by_hand=None, **changes):
     total = 12  # eight steps of it, so that the schedules are met on their way
     batches = [{"image": b["image"], "labels": share * b["labels"]} for b in toy_batches(8)]
     step = make_step(nets, total, method, weight_decay=0.01, **changes)
     found = [step(batch, t) for t, batch in enumerate(batches)]
-    f, oc, choice, expected = train_by_hand(nets, batches, total, step)
+    f, oc, choice, expected = train_by_hand(by_hand or nets, batches, total, step)
     for t, (losses, by_hand) in enumerate(zip(found, expected, strict=True)):
         assert list(losses) == list(by_hand)
         torch.testing.assert_close(losses, by_hand, msg=lambda text, t=t: f"step {t}: {text}")
@@ -272,6 +273,36 @@ def test_each_discriminator_agrees_with_a_second_implementation(
     changes = {"erasing": erasing, "discriminator": discriminator | {"leak": leak}, "accumulation": accumulation}
     step = check_against_hand(nets, make_step, "pnoc", **changes)
     assert not torch.equal(ordinary_of(step).head.weight, nets[1].head.weight)
+
+
+class OnTwoCards(nn.BatchNorm2d):
+    """What DataParallel makes of a BatchNorm on two cards: halves of the batch, and the first card's running values."""
+
+    def forward(self, x):
+        halves = []
+        for card, rows in enumerate((slice(0, len(x) // 2), slice(len(x) // 2, None))):
+            mean, variance = x[rows].mean((0, 2, 3)), x[rows].var((0, 2, 3), unbiased=False)
+            scale = self.weight / (variance + 1e-5).sqrt()
+            halves.append(x[rows] * scale[:, None, None] + (self.bias - mean * scale)[:, None, None])
+            if card == 0:
+                self.running_mean += 0.1 * (mean.detach() - self.running_mean)
+                self.running_var += 0.1 * (x[rows].detach().var((0, 2, 3)) - self.running_var)
+                self.num_batches_tracked += 1
+        return torch.cat(halves)
+
+
+@pytest.mark.parametrize("method", ["cam", "puzzle", "pnoc"])
+def test_groups_agree_with_a_second_implementation_on_two_cards(nets, make_step, method):
+    """Tiles are stacked piece by piece: the first card has the upper half of every image, the second the lower."""
+    model, ordinary = nets
+    on_cards = copy.deepcopy(model)
+    on_cards.backbone.network.norm = OnTwoCards(4).double()
+    on_cards.load_state_dict(model.state_dict())
+    whole = make_step(nets, 12, method)(toy_batches(1)[0], 0)
+    group_batch_norm(model, 4, 2)
+    check_against_hand((model, ordinary), make_step, method, by_hand=(on_cards, ordinary))
+    grouped = make_step(nets, 12, method)(toy_batches(1)[0], 0)
+    assert not torch.isclose(grouped["class"], whole["class"])
 
 
 # --- the ordinary classifier ---------------------------------------------------------------------------------------

@@ -7,10 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wsss_core.base.checkpoints import save_model
+from wsss_core.data import Manifest, Row
 from wsss_core.networks.backbones import load_weights
 from wsss_core.networks.vgg16 import CaffeVGG16
+from wsss_core.recipes.settings import PoolnetSettings
 from wsss_core.saliency.poolnet import Aggregation, CaffeResNet50, PoolNet, build_poolnet, caffe_input, imagenet_input
-from wsss_core.saliency.poolnet_training import load_backbone
+from wsss_core.saliency.poolnet_maps import predict_saliency
+from wsss_core.saliency.poolnet_training import PoolnetStep, SaliencyPairs, load_backbone, load_poolnet
 
 
 class FakeBackbone(nn.Module):
@@ -231,3 +235,80 @@ def test_preprocessing_belongs_to_the_backbone_s_weights():
     net = PoolNet(FakeBackbone(), width=1 / 64)
     assert net.preprocess is imagenet_input
     torch.testing.assert_close(net.preprocess(images)[0, :, 0, 0], expected)
+
+
+# --- Small images --------------------------------------------------------------------------------------------------
+
+
+def small_net(**sizes) -> PoolNet:
+    torch.manual_seed(0)
+    return PoolNet(FakeBackbone(), width=1 / 64, **sizes)
+
+
+def test_a_side_below_the_padding_gets_zeros_on_the_right_and_below():
+    net = small_net(padding=4)
+    x = torch.ones(1, 2, 3, 6)
+    assert net.padded(x)[0, 1].tolist() == [[1.0] * 6] * 3 + [[0.0] * 6]
+    assert net.padded(x.mT)[0, 0].tolist() == [[1.0, 1.0, 1.0, 0.0]] * 6
+    assert net.padded(torch.ones(1, 1, 4, 9)).shape == (1, 1, 4, 9)
+    assert torch.equal(small_net().padded(x), x)
+
+
+def test_saliency_of_a_padded_image_is_cut_to_the_image():
+    images = torch.randint(0, 256, (1, 3, 150, 300)).float()
+    net = small_net(padding=224, smallest_side=100)
+    canvas = torch.zeros(1, 3, 224, 300)  # zeros are the mean colour, as they come after the preprocessing
+    canvas[:, :, :150] = net.preprocess(images)
+    torch.testing.assert_close(net.saliency(images), net(canvas).sigmoid()[:, :, :150])
+    large = torch.randint(0, 256, (1, 3, 224, 300)).float()  # nothing happens to images of VOC's sizes
+    assert torch.equal(net.saliency(large), net(net.preprocess(large)).sigmoid())
+
+
+@pytest.mark.parametrize("padding", [0, 224])
+def test_an_image_with_a_side_up_to_the_smallest_is_doubled_and_its_map_halved(padding):
+    images = torch.randint(0, 256, (1, 3, 71, 120)).float()
+    net = small_net(padding=padding, smallest_side=100)
+    x = net.padded(net.preprocess(images))
+    doubled = F.interpolate(x, (2 * x.shape[2], 2 * x.shape[3]), mode="bilinear")
+    expected = F.avg_pool2d(net(doubled)[:, :, :142, :240], 2)  # halving bilinearly is the mean of four pixels
+    torch.testing.assert_close(net.saliency(images), expected.sigmoid())
+    as_it_is = small_net(smallest_side=70)
+    assert torch.equal(as_it_is.saliency(images), as_it_is(as_it_is.preprocess(images)).sigmoid())
+
+
+def test_padding_counts_as_background_in_the_loss():
+    net = small_net(padding=48)
+    settings = PoolnetSettings(backbone="fake", accumulation=1, learning_rate=0.0)
+    batch = {
+        "image": torch.randint(0, 256, (1, 3, 40, 64), dtype=torch.uint8),
+        "saliency": torch.full((1, 1, 40, 64), 255, dtype=torch.uint8),
+    }
+    losses = PoolnetStep(net, settings, 10, torch.device("cpu"))(batch, 1)
+    target = torch.zeros(1, 1, 48, 64)
+    target[:, :, :40] = 1
+    logits = net(net.padded(net.preprocess(batch["image"].float())))
+    expected = F.binary_cross_entropy_with_logits(logits, target)
+    torch.testing.assert_close(losses["loss_a_pixel"], expected.detach())
+
+
+def test_small_images_are_left_out_of_training_unless_they_are_padded_past_that(tmp_path):
+    rows = [Row(str(side), f"{side}.png", "", side, 300, (0,)) for side in (99, 100, 101)]
+    manifest = Manifest.of(rows)
+    assert [row.id for row in SaliencyPairs(manifest, tmp_path, 100).rows] == ["101"]
+    assert len(SaliencyPairs(manifest, tmp_path, 100, padding=224)) == 3
+
+
+def test_a_network_knows_its_sizes_again(tmp_path):
+    recipe = {"backbone": "test_resnet", "width": 1 / 64, "padding": 224, "smallest_side": 100}
+    save_model(tmp_path / "poolnet.pt", build_poolnet(**recipe), "poolnet", recipe)
+    net = load_poolnet(tmp_path / "poolnet.pt")
+    assert (net.padding, net.smallest_side) == (224, 100)
+
+
+def test_saliency_that_is_not_finite_is_refused(tiny, tmp_path):
+    net = small_net()
+    with torch.no_grad():
+        net.score.bias[0] = torch.nan
+    with pytest.raises(FloatingPointError, match="saliency of image image0 is not finite: delete its checkpoint"):
+        predict_saliency(model=net, manifest=tiny.manifest, folder=tmp_path / "maps", device=torch.device("cpu"))
+    assert list(tmp_path.iterdir()) == []

@@ -91,3 +91,13 @@ def test_an_error_on_the_way_leaves_no_folder(tiny, tmp_path):
     with pytest.raises(DataError, match=r"gone\.png"):
         predict(tiny, tmp_path / "masks", manifest=Manifest.of(rows))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [torch.nan, -torch.inf])
+def test_a_network_whose_logits_are_not_finite_is_refused(tiny, tmp_path, value):
+    model = FakeNet()
+    with torch.no_grad():
+        model.conv.bias[2] = value
+    with pytest.raises(FloatingPointError, match="logits of image image0 are not finite: delete its checkpoint"):
+        predict(tiny, tmp_path / "masks", model=model)
+    assert list(tmp_path.iterdir()) == []

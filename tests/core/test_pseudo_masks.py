@@ -66,8 +66,7 @@ def without_image(manifest: Manifest, index: int) -> Manifest:
 
 
 def full(store, row) -> np.ndarray:
-    maps = F.interpolate(torch.from_numpy(store[row.id][1])[None], (row.height, row.width), mode="bilinear")[0].numpy()
-    return maps / (maps.max(axis=(1, 2), keepdims=True) + np.float32(1e-5))
+    return F.interpolate(torch.from_numpy(store[row.id][1])[None], (row.height, row.width), mode="bilinear")[0].numpy()
 
 
 def masks_in(folder, tiny, manifest=None) -> dict[str, np.ndarray]:
@@ -128,7 +127,7 @@ def test_a_missing_saliency_map_leaves_no_folder(tiny, cams, saliency, tmp_path)
 
 
 class FakeEdges(nn.Module):
-    """Edge logits at stride 4; asserts that what it gets was padded."""
+    """Edge logits at stride 4; asserts that what it gets was padded, by what the other side lacks."""
 
     def __init__(self):
         super().__init__()
@@ -136,7 +135,7 @@ class FakeEdges(nn.Module):
         self.conv = nn.Conv2d(3, 1, kernel_size=7, stride=4, padding=3)
 
     def forward(self, x):
-        assert min(x.shape[2:]) >= WALK.padding
+        assert tuple(x.shape[2:]) in {(32 + 16, 48 + 32), (48 + 32, 32 + 16)}
         return self.conv(x)
 
 
@@ -147,7 +146,7 @@ def edge_by_hand(manifest: Manifest, index: int) -> torch.Tensor:
     h, w = -(-row.height // 4), -(-row.width // 4)
     logits = []
     for image in (view, view.flip(2)):
-        canvas = torch.zeros(1, 3, 64, 64)
+        canvas = torch.zeros(1, 3, row.height + 64 - row.width, row.width + 64 - row.height)
         canvas[0, :, : row.height, : row.width] = image
         logits.append(model(canvas)[0, 0, :h, :w])
     return torch.sigmoid((logits[0] + logits[1].flip(1)) / 2)
@@ -166,15 +165,16 @@ def test_walked_maps_are_those_of_a_loop_over_images(tiny, tmp_path, random_maps
     cams = write_store(tmp_path / "drawn.zarr", tiny.manifest, drawn, stride=stride)
     walked = walk(tiny.manifest, cams, tmp_path / "walked.zarr")
     for index, row in enumerate(tiny.manifest):
-        maps = torch.from_numpy(cams[row.id][1])
-        if stride == 1:
-            maps = F.interpolate(maps[None], (row.height // 4, row.width // 4), mode="bilinear")[0]
+        maps = F.interpolate(
+            torch.from_numpy(cams[row.id][1])[None], (row.height // 4, row.width // 4), mode="bilinear"
+        )[0]
+        maps /= maps.amax((1, 2), keepdim=True) + 1e-5
         expected = random_walk(maps, edge_by_hand(tiny.manifest, index), 3, 4, 3)
         labels, found = walked[row.id]
         assert tuple(labels) == row.labels
         # one scale for all classes of an image: a weak class stays weak beside a strong one
         np.testing.assert_allclose(found, expected / (expected.max() + 1e-5), atol=1e-3)
-    assert walked.about["stride"] == 4
+    assert (walked.about["stride"], walked.about["multiple"]) == (4, 4)
     assert walked.about["source"] == str(cams.path)
 
 
@@ -187,6 +187,38 @@ def test_images_without_labels_walk_and_become_background(tiny, tmp_path, random
     make_pseudo_masks(manifest=manifest, classes=tiny.classes, maps=walked, folder=tmp_path / "masks",
                       settings=PseudoMaskSettings(0.3, LabelCrf(1, 0.9)))  # fmt: skip
     assert not masks_in(tmp_path / "masks", tiny)["image2"].any()
+
+
+class Sizes(nn.Module):
+    """Logits at stride 4 that are all 1; keeps the sizes of what it is called with."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, x):
+        assert not x[:, :, 20:].any()
+        assert not x[:, :, :, 30:].any()
+        self.sizes.append(tuple(x.shape[2:]))
+        return torch.ones(1, 1, -(-x.shape[2] // 4), -(-x.shape[3] // 4))
+
+
+@pytest.mark.parametrize(
+    ("side", "swapped", "size"),
+    [
+        (64, False, (64, 64)),
+        (64, True, (20 + 34, 30 + 44)),  # the height grows by what the width lacks
+        (25, False, (25, 30)),
+        (25, True, (20, 30 + 5)),
+        (16, False, (20, 30)),  # neither crops
+        (16, True, (20, 30)),
+    ],
+)
+def test_padding_before_the_edge_network(side, swapped, size):
+    model = Sizes()
+    padded = walk_module._Padded(model, side, swapped=swapped)
+    assert padded(torch.ones(1, 3, 20, 30)).shape == (1, 1, 5, 8)
+    assert model.sizes == [size]
 
 
 def test_an_error_on_the_walk_leaves_no_store(tiny, cams, tmp_path):
@@ -209,11 +241,19 @@ def test_finish_resizes_crops_and_divides_by_one_maximum():
     assert finished[1].max() < 0.2
 
 
+def test_maps_on_the_grid_of_priors_are_finished_too():
+    maps = np.random.default_rng(5).random((2, 8, 8), np.float32)
+    wide = F.interpolate(torch.from_numpy(maps)[None], scale_factor=4, mode="bilinear")[0, :, :22, :29]
+    np.testing.assert_allclose(finish_maps(maps, 22, 29), wide / wide.max(), rtol=1e-5)
+
+
 def test_finish_of_nothing_is_zero_not_nan():
     assert (finish_maps(np.zeros((2, 3, 4), np.float32), 12, 13) == 0).all()
     assert finish_maps(np.zeros((0, 3, 4), np.float32), 12, 13).shape == (0, 12, 13)
     with pytest.raises(ValueError, match="not at stride 4"):
         finish_maps(np.zeros((2, 3, 4), np.float32), 13, 13)
+    with pytest.raises(ValueError, match="not at stride 4"):
+        finish_maps(np.zeros((2, 4, 5), np.float32), 13, 13)
 
 
 @pytest.mark.parametrize("crf", [None, LabelCrf(1, 0.9)])

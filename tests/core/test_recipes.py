@@ -303,6 +303,19 @@ def test_plain_is_the_ordinary_classifier_of_the_prior_or_its_own(recipes):
     assert Recipes(config).plain("voc", "other@seed5") == "cam@seed5"
 
 
+def test_what_is_behind_an_artefact_names_runs_and_settings_from_the_start(recipes):
+    found = recipes.behind("demo", "borrower@seed5", "masks")
+    assert list(found)[:3] == ["ordinary", "classifier", "cams"]
+    assert list(found)[-2:] == ["segmentation", "masks"]
+    assert (found["ordinary"]["run"], found["classifier"]["run"]) == ("cam@seed5", "pnoc@seed5")
+    assert found["c2am"] == {"run": "split@seed5", "weights": "split@seed5", **found["c2am"]}
+    assert found["affinity_labels"]["run"] == found["masks"]["run"] == "borrower@seed5"
+    assert found["classifier"]["weights"] == "cam@seed5"
+    assert found["classifier"]["classifier"]["label_smoothing"] == 0.0
+    assert "hints" not in found
+    assert "pseudo_masks" not in recipes.behind("voc", "full", "masks")
+
+
 # --- refused ---
 
 
@@ -389,6 +402,11 @@ def test_names_that_lead_nowhere_are_refused(path, content, message):
         ),
         (
             "runs/new",
+            {"extends": "pnoc", "segmentation": {"v3plus": {"nesterov": True}}},
+            r"segmentation\.v3plus\.nesterov needs a momentum above 0",
+        ),
+        (
+            "runs/new",
             {"extends": "nosal", "refinement": {"cam_labels": {"background": 0.4}}},
             r"refinement\.cam_labels: background 0\.4 is not below foreground 0\.4, so that no pixel",
         ),
@@ -441,6 +459,32 @@ def test_slots_that_are_taken_in_a_circle_are_refused():
 def test_what_a_run_does_not_have_cannot_be_asked_for(recipes, run, artefact, message):
     with pytest.raises(RecipeError, match=message):
         recipes.source("voc", run, artefact)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "1"])
+def test_seeds_are_whole_numbers_of_32_bits(seed):
+    with pytest.raises(RecipeError, match=r"a seed is a whole number from 0 to 4294967295"):
+        Recipes(changed("seeds", [seed]))
+    with pytest.raises(RecipeError, match=r"run 'pnoc@seed4294967296': a seed is a whole number"):
+        Recipes(CONFIG).parse("pnoc@seed4294967296")
+
+
+def test_subsets_whose_names_no_path_could_hold_are_refused():
+    with pytest.raises(RecipeError, match=r"datasets\.voc\.splits\.val is 'val-2': use letters, digits and _"):
+        Recipes(changed("datasets/voc/splits/val", "val-2"))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("key", ["learning_rate", "weight_decay"])
+def test_numbers_that_are_none_are_refused(key, number):
+    recipes = Recipes(changed(f"settings/prior/classifier/{key}", number))
+    with pytest.raises(RecipeError, match=f"(?s)prior\\.classifier.*{key}.*finite number"):
+        recipes.flat("voc", "cam")
+
+
+def test_whole_numbers_written_as_others_are_whole_numbers():
+    epochs = Recipes(changed("settings/prior/classifier/epochs", 15.0)).section("voc", "cam", "prior.classifier").epochs
+    assert (epochs, type(epochs)) == (15, int)
 
 
 @pytest.mark.parametrize("subset", ["train", "train_aug"])

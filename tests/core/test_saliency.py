@@ -1,7 +1,6 @@
 """Hints, C²AM's maps, binary masks and PoolNet's maps, against loops that spell them out."""
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -59,6 +58,15 @@ def test_a_hint_is_the_strongest_class_of_each_pixel(tiny, cams, tmp_path):
     assert hints.about["classwise"] is False
 
 
+def test_hints_stay_on_the_grid_of_their_cams(tiny, tmp_path, write_store):
+    row = dataclasses.replace(tiny.manifest.rows[1], height=21, width=30)
+    cams = write_store(
+        tmp_path / "odd.zarr", Manifest.of([row]), {row.id: np.full((1, 3, 4), 0.5)}, stride=8, multiple=8
+    )
+    make_hints(manifest=Manifest.of([row]), cams=cams, store=tmp_path / "hints.zarr")
+    assert MapStore(tmp_path / "hints.zarr")[row.id][1].shape == (1, 3, 4)
+
+
 def test_an_image_without_labels_hints_at_nothing(tiny, tmp_path, random_maps, write_store):
     manifest = without_labels(tiny.manifest, 1)
     cams = write_store(tmp_path / "some.zarr", manifest, random_maps(manifest))
@@ -91,13 +99,14 @@ def test_c2am_maps_are_those_of_a_straightforward_loop(tiny, tmp_path, activatio
     )
     store, images = MapStore(tmp_path / "s.zarr"), ScaledImages(tiny.manifest, settings.scales)
     for index, row in enumerate(tiny.manifest):
-        size, total = (math.ceil(row.height / 4), math.ceil(row.width / 4)), 0
+        total, full = 0, 0
         for view in images[index][1]:
             image = network_input(view[None])
             ahead, back = (direction * model(v)[2] for v in (image, image.flip(3)))
             both = function(ahead) + function(back).flip(3)
-            total = total + F.interpolate(both, size, mode="bilinear")[0, 0] / len(settings.scales)
-        expected = total / (total.max() + 1e-5)
+            total = total + F.interpolate(both, (row.height // 4, row.width // 4), mode="bilinear")[0, 0] / 2
+            full = full + F.interpolate(both, (row.height, row.width), mode="bilinear")[0, 0] / 2
+        expected = total / (full.max() + 1e-5)
         np.testing.assert_allclose(store[row.id][1][0], expected, atol=2e-3)
 
 
@@ -113,7 +122,7 @@ def test_masks_are_maps_above_the_threshold(tiny, maps, tmp_path):
     for row in tiny.manifest:
         stored = torch.from_numpy(maps[row.id][1])[None]
         full = F.interpolate(stored, (row.height, row.width), mode="bilinear")[0, 0].numpy()
-        expected = np.where(full / (full.max() + np.float32(1e-5)) > 0.6, 255, 0)
+        expected = np.where(full > 0.6, 255, 0)
         np.testing.assert_array_equal(read_grey(tmp_path / "masks" / f"{row.id}.png"), expected)
 
 
@@ -153,14 +162,11 @@ def test_an_error_on_the_way_leaves_no_folder(tiny, maps, tmp_path):
 
 
 class FakePoolNet(nn.Module):
-    """Its logits are those of the red channel as a probability."""
+    """Its saliency is the red channel as a probability."""
 
-    def preprocess(self, images):
+    def saliency(self, images):
         assert images.dtype == torch.float32
-        return images / 255
-
-    def forward(self, x):
-        return torch.logit(x[:, :1], eps=1e-6)
+        return images[:, :1] / 255
 
 
 def test_predicted_saliency_is_the_rounded_probability_at_the_images_size(tiny, tmp_path):

@@ -14,7 +14,8 @@ from wsss_core.base.parallel import in_processes
 from wsss_core.data import DataError, Manifest, Row, make_classes, read_grey, write_grey, write_mask
 from wsss_core.data.pictures import read_image
 from wsss_core.maps.crf import crf_labels
-from wsss_core.maps.store import StoreError
+from wsss_core.maps.sizes import full_size
+from wsss_core.maps.store import MapStore, StoreError
 from wsss_core.recipes.settings import LabelCrf, PseudoMaskSettings, SaliencyScoreSettings, SweepSettings
 from wsss_core.scores import saliency, totals
 from wsss_core.scores.masks import evaluate_masks, evaluate_pseudo_masks
@@ -50,7 +51,6 @@ def naive_predictions(tiny, cams, threshold):
     for row in tiny.manifest:
         labels, maps = cams[row.id]
         full = F.interpolate(torch.from_numpy(maps)[None], (row.height, row.width), mode="bilinear")[0].numpy()
-        full /= full.max(axis=(1, 2), keepdims=True) + np.float32(1e-5)
         planes = np.concatenate([np.full((1, *full.shape[1:]), threshold, np.float32), full])
         yield np.array([0, *(labels + 1)])[planes.argmax(0)], tiny.mask(row)
 
@@ -110,6 +110,14 @@ def test_a_class_that_never_occurs_has_no_score(tiny):
     result = swept(total, SweepSettings((0.3,), 0.3), make_classes(["thing", "ghost"]), tiny.manifest)
     assert result["iou"] == {"background": 0.75, "thing": pytest.approx(4 / 6), "ghost": None}
     assert result["miou"] == pytest.approx((0.75 + 4 / 6) / 2)
+    assert (result["classes_scored"], result["classes_absent"]) == (2, ["ghost"])
+
+
+def test_a_split_without_any_object_is_refused(tiny):
+    nothing = np.zeros((1, 2, 2), int)
+    nothing[:, 0, 0] = 5
+    with pytest.raises(DataError, match="no mask of the scored split shows an object"):
+        swept(nothing, SweepSettings((0.3,), 0.3), make_classes(["thing"]), tiny.manifest)
 
 
 # --- saliency ------------------------------------------------------------------------------------------------------
@@ -130,7 +138,7 @@ def one_picture(tmp_path, write_store):
     return {
         "manifest": manifest,
         "classes": classes,
-        "cams": write_store(tmp_path / "one.zarr", manifest, {"a": CAMS}, stride=1),
+        "cams": write_store(tmp_path / "one.zarr", manifest, {"a": CAMS}, stride=1, multiple=1),
         "coarse": tmp_path / "coarse",
         "refined": tmp_path / "refined",
         "settings": SweepSettings((0.3, 0.6), 0.5),
@@ -171,16 +179,25 @@ def test_a_missing_saliency_map_is_named(one_picture, folder):
         evaluate_saliency(**one_picture)
 
 
-def known(one_picture, **changes) -> dict:
-    """Arguments for the score with known classes."""
-    values = {"thresholds": (0.3, 0.6), "fixed": 0.5} | changes
-    others = {key: value for key, value in one_picture.items() if key not in ("cams", "settings")}
-    return others | {"settings": SaliencyScoreSettings(**values)}
+@pytest.fixture
+def known(one_picture, tmp_path, write_store):
+    """A function that gives arguments for the score with known classes; C²AM's maps are 1 everywhere."""
+    maps = {"a": np.ones((1, 2, 3), np.float32), "b": np.ones((1, 2, 3), np.float32)}
+
+    def arguments(**changes) -> dict:
+        store = tmp_path / f"c2am_{len(one_picture['manifest'])}.zarr"
+        if not store.exists():
+            write_store(store, one_picture["manifest"], maps, stride=1, multiple=1, classwise=False)
+        values = {"thresholds": (0.3, 0.6), "fixed": 0.5} | changes
+        others = {key: value for key, value in one_picture.items() if key not in ("cams", "settings")}
+        return others | {"coarse": MapStore(store), "crf": None, "settings": SaliencyScoreSettings(**values)}
+
+    return arguments
 
 
-def test_with_known_classes_only_the_outline_counts(one_picture):
+def test_with_known_classes_only_the_outline_counts(known):
     # salient above 0.3: [[1, 1, 0], [1, 1, .]]; 127 / 255 is 0.498
-    result = evaluate_saliency_gt(**known(one_picture, fixed=0.499))
+    result = evaluate_saliency_gt(**known(fixed=0.499))
     assert result["iou"] == {"background": 1, "circle": 1, "square": None, "star": 1}
     assert (result["miou"], result["threshold"]) == (1.0, 0.3)
     # at 0.499: [[1, 1, 0], [0, 0, .]]; background 1 of 3, circle 2 of 3, star 0 of 1
@@ -191,8 +208,8 @@ def test_with_known_classes_only_the_outline_counts(one_picture):
     assert result["crf"] is None
 
 
-def test_salient_background_has_a_class_of_the_image(one_picture):
-    coarse = evaluate_saliency_gt(**known(one_picture))["coarse"]
+def test_salient_background_has_a_class_of_the_image(known):
+    coarse = evaluate_saliency_gt(**known())["coarse"]
     # all is salient: the one pixel of background is circle or star, never square
     circle, star = coarse["iou"]["circle"], coarse["iou"]["star"]
     assert (circle, star) in [(pytest.approx(3 / 4), 1.0), (1.0, pytest.approx(1 / 2))]
@@ -202,16 +219,17 @@ def test_salient_background_has_a_class_of_the_image(one_picture):
 
 
 @pytest.fixture
-def saliency_of_tiny(tiny, tmp_path):
-    """Random saliency of the tiny pictures, and the settings of its score."""
+def saliency_of_tiny(tiny, tmp_path, random_maps, write_store):
+    """Random maps of C²AM and of PoolNet for the tiny pictures, and the settings of their score."""
     rng = np.random.default_rng(5)
     for row in tiny.manifest:
         saliency = rng.integers(0, 256, (row.height, row.width)).astype(np.uint8)
         write_grey(tmp_path / "refined" / f"{row.id}.png", saliency)
-        write_grey(tmp_path / "coarse" / f"{row.id}.png", np.where(saliency > 90, 255, 0).astype(np.uint8))
+    maps = random_maps(tiny.manifest, classwise=False, seed=6)
     return {
-        "manifest": tiny.manifest, "classes": tiny.classes, "coarse": tmp_path / "coarse",
-        "refined": tmp_path / "refined", "settings": SaliencyScoreSettings((0.2, 0.4, 0.8), 0.6),
+        "manifest": tiny.manifest, "classes": tiny.classes, "refined": tmp_path / "refined", "crf": None,
+        "coarse": write_store(tmp_path / "c2am.zarr", tiny.manifest, maps, classwise=False),
+        "settings": SaliencyScoreSettings((0.2, 0.4, 0.8), 0.6),
     }  # fmt: skip
 
 
@@ -224,14 +242,19 @@ def drawn_classes(row, truth) -> np.ndarray:
 @pytest.mark.parametrize("crf", [None, LabelCrf(2, 0.7)])
 @pytest.mark.parametrize("kind", ["coarse", "refined"])
 def test_known_classes_are_scored_as_by_a_loop_over_thresholds(tiny, saliency_of_tiny, kind, crf):
-    settings = dataclasses.replace(saliency_of_tiny["settings"], crf=crf)
-    result = evaluate_saliency_gt(**saliency_of_tiny | {"settings": settings})
+    """Thresholds cut the maps, of C²AM and of PoolNet, and then there is a CRF; each has its own."""
+    own = {"crf": crf} if kind == "coarse" else {}
+    settings = dataclasses.replace(saliency_of_tiny["settings"], crf=None if own else crf)
+    result = evaluate_saliency_gt(**saliency_of_tiny | {"settings": settings} | own)
     means, means_of_two = {}, {}
     for threshold in (0.2, 0.4, 0.8):
         pairs, objects = [], []
         for row in tiny.manifest:
-            truth, stored = tiny.mask(row), read_grey(saliency_of_tiny[kind] / f"{row.id}.png")
-            salient = (stored / np.float32(255) > np.float32(threshold)).astype(np.uint8)
+            if kind == "coarse":
+                soft = full_size(saliency_of_tiny["coarse"], row.id)[1][0]
+            else:
+                soft = read_grey(saliency_of_tiny["refined"] / f"{row.id}.png") / np.float32(255)
+            truth, salient = tiny.mask(row), (soft > np.float32(threshold)).astype(np.uint8)
             salient = crf_labels(np.asarray(read_image(row.image)), salient, 2, 2 if crf else 0, 0.7)
             pairs.append((np.where(salient, drawn_classes(row, truth), 0), truth))
             objects.append((salient, np.where(truth == 255, 255, truth > 0)))
@@ -244,7 +267,10 @@ def test_known_classes_are_scored_as_by_a_loop_over_thresholds(tiny, saliency_of
     assert means_of_two[two["threshold"]] == pytest.approx(two["miou"])
     if kind == "refined":
         assert {p["threshold"]: p["miou"] for p in result["curve"] if p["threshold"] != 0.6} == pytest.approx(means)
-    assert result["crf"] == (crf and {"kind": "labels", "iterations": 2, "confidence": 0.7})
+    other = "refined" if kind == "coarse" else "coarse"
+    stated = crf and {"kind": "labels", "iterations": 2, "confidence": 0.7}
+    assert (result[kind]["crf"], result[other]["crf"]) == (stated, None)
+    assert result["crf"] == result["refined"]["crf"]
 
 
 def test_random_classes_depend_on_the_image_alone(tiny, saliency_of_tiny):
@@ -260,38 +286,41 @@ def test_random_classes_depend_on_the_image_alone(tiny, saliency_of_tiny):
     assert not np.array_equal(drawn, other)
 
 
-def test_salient_background_of_an_image_without_labels_stays_background(one_picture, tmp_path):
+def test_salient_background_of_an_image_without_labels_stays_background(one_picture, known, tmp_path):
     write_mask(tmp_path / "empty.png", np.zeros((2, 3), np.uint8), one_picture["classes"])
-    write_grey(tmp_path / "coarse" / "b.png", COARSE)
     write_grey(tmp_path / "refined" / "b.png", COARSE)
     empty = Row("b", "unused.png", str(tmp_path / "empty.png"), 2, 3, ())
     one_picture["manifest"] = Manifest.of([*one_picture["manifest"], empty])
-    result = evaluate_saliency_gt(**known(one_picture))["refined"]
-    assert result["iou"] == {"background": 1, "circle": 1, "square": None, "star": 1}
-    assert result["foreground_background"]["iou"] == {"background": 1 / 7, "foreground": 4 / 10}
+    result = evaluate_saliency_gt(**known())
+    assert result["refined"]["iou"] == {"background": 1, "circle": 1, "square": None, "star": 1}
+    assert result["refined"]["foreground_background"]["iou"] == {"background": 1 / 7, "foreground": 4 / 10}
+    # C²AM's map of such an image counts as 0, as where it becomes binary
+    assert result["coarse"]["foreground_background"]["iou"] == {"background": 6 / 7, "foreground": 4 / 5}
 
 
-def test_a_class_of_the_mask_that_the_labels_lack_is_known_all_the_same(one_picture):
+def test_a_class_of_the_mask_that_the_labels_lack_is_known_all_the_same(one_picture, known):
     one_picture["manifest"] = altered(one_picture["manifest"], 0, labels=(0,))
-    result = evaluate_saliency_gt(**known(one_picture))
+    result = evaluate_saliency_gt(**known())
     assert result["iou"]["star"] == 1
 
 
-def test_known_classes_need_both_maps(one_picture):
-    (one_picture["coarse"] / "a.png").unlink()
-    with pytest.raises(DataError, match=r"coarse/a\.png"):
-        evaluate_saliency_gt(**known(one_picture))
+def test_known_classes_need_the_map_of_every_image(one_picture, known):
+    arguments = known()
+    arguments["manifest"] = altered(one_picture["manifest"], 0, id="other")
+    write_grey(one_picture["refined"] / "other.png", REFINED)
+    with pytest.raises(StoreError, match="holds no maps of image other"):
+        evaluate_saliency_gt(**arguments)
 
 
 @pytest.mark.parametrize("evaluate", [evaluate_saliency, evaluate_saliency_gt])
-def test_without_refined_maps_the_scores_are_those_of_the_coarse_ones(one_picture, evaluate):
+def test_without_refined_maps_the_scores_are_those_of_the_coarse_ones(one_picture, known, evaluate):
     """A run without PoolNet takes C²AM's masks as they are."""
-    given = known(one_picture) if evaluate is evaluate_saliency_gt else one_picture
+    given = known() if evaluate is evaluate_saliency_gt else one_picture
     both, alone = evaluate(**given), evaluate(**given | {"refined": None})
     assert "refined" not in alone
     assert alone["coarse"] == both["coarse"]
     assert alone["miou"] == both["coarse"]["miou"]
-    again = evaluate(**given | {"refined": given["coarse"]})
+    again = evaluate(**given | {"refined": one_picture["coarse"]})
     assert alone == {name: value for name, value in again.items() if name != "refined"}
 
 
@@ -362,7 +391,7 @@ def test_perfect_masks_score_one(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        (None, "cannot be read"),
+        (None, "does not exist"),
         (np.zeros((32, 48), np.uint8), "height x width is 32 x 48, the image's is 48 x 32"),
         (np.full((48, 32), 9, np.uint8), r"mask values \[9\] belong to no class"),
         (np.full((48, 32), 255, np.uint8), "void pixels in a prediction"),
@@ -422,9 +451,18 @@ def test_a_result_explains_itself(tiny, cams, tmp_path):
     write_result(tmp_path / "out" / "miou.json", result, dataset="tiny", split="train", image_level_labels_used=True)
     content = json.loads((tmp_path / "out" / "miou.json").read_text(encoding="utf-8"))
     assert list(content) == [
-        "dataset", "split", "image_level_labels_used", "miou", "iou", "images", "pixels", "threshold",
-        "threshold_choice", "fixed", "curve", "scoring",
+        "dataset", "split", "image_level_labels_used", "miou", "iou", "classes_scored", "classes_absent", "images",
+        "pixels", "threshold", "threshold_choice", "fixed", "curve", "scoring",
     ]  # fmt: skip
     assert content["iou"].keys() == set(NAMES)
     assert content["miou"] == result["miou"]
-    assert "versions" in content["scoring"]
+    assert {"versions", "commit", "clean"} <= content["scoring"].keys()
+    made_with = {"cams": {"run": "cam", "cams": {"stride": 4}}}
+    write_result(tmp_path / "out" / "miou.json", result, dataset="tiny", made_with=made_with)
+    assert json.loads((tmp_path / "out" / "miou.json").read_text())["made_with"] == made_with
+
+
+def test_a_score_that_is_no_number_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match=r"miou\.json is not written: one of iou, images is not a finite number"):
+        write_result(tmp_path / "miou.json", {"iou": {"circle": float("nan")}, "images": 2}, dataset="tiny")
+    assert list(tmp_path.iterdir()) == []

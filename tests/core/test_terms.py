@@ -106,7 +106,7 @@ def train(tiny, tmp_path, flat_method):
         torch.manual_seed(1)
         train_classifier(
             manifest=tiny.manifest,
-            classes=3,
+            classes=tiny.classes,
             weights=None,
             ordinary=None,
             settings=made(ClassifierSettings, values["classifier"] | changes),

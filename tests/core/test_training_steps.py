@@ -163,6 +163,9 @@ class FakePoolNet(nn.Module):
     def preprocess(self, images):
         return images / 255
 
+    def padded(self, x):
+        return x
+
     def forward(self, x):
         return self.level * torch.ones_like(x[:, :1])
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from torchvision.transforms import functional as TF
 
 from wsss_core.data import transforms
@@ -138,7 +138,8 @@ def test_there_are_fourteen_operations():
 def test_every_operation_keeps_size_and_mode(image, index, strength):
     result = transforms._OPERATIONS[index](image, strength, np.random.default_rng(0))
     assert (result.size, result.mode) == (image.size, "RGB")
-    if NAMES[index] not in ("identity", "autocontrast"):
+    less_than_a_pixel = (NAMES[index], strength) == ("translate_y", 1)  # 0.72 of 24
+    if NAMES[index] not in ("identity", "autocontrast") and not less_than_a_pixel:
         assert not np.array_equal(result, image)
 
 
@@ -180,6 +181,23 @@ def test_translations_and_shears_go_both_ways():
         assert abs(np.flatnonzero(sheared)[0] - (50 - sign * 0.15 * 90)) <= 1
 
 
+@pytest.mark.parametrize(
+    ("strength", "side", "pixels"),
+    # 0.03 strength side, cut off; the last one is 26.999... where it is computed in the published order
+    [(1, 24, 0), (1, 40, 1), (2, 40, 2), (4, 40, 4), (5, 40, 6), (9, 40, 10), (9, 100, 26)],
+)
+@pytest.mark.parametrize("axis", [0, 1], ids=["y", "x"])
+def test_translations_are_by_whole_pixels_cut_off(axis, strength, side, pixels):
+    operation = dict(zip(NAMES, transforms._OPERATIONS, strict=True))[("translate_y", "translate_x")[axis]]
+    noise = np.random.default_rng(0).integers(1, 256, (side, side, 3), np.uint8)
+    for draw, shift in ((0.9, pixels), (0.1, -pixels)):  # to the left and up; to the right and down
+        expected = np.roll(noise, shift, axis)
+        lost = slice(0, shift) if shift > 0 else slice(side + shift, side)
+        expected[(slice(None),) * axis + (lost,)] = 0
+        moved = operation(Image.fromarray(noise), strength, Script(random=[draw]))
+        np.testing.assert_array_equal(moved, expected)
+
+
 def test_randaug_applies_an_operation_half_of_the_time(image, monkeypatch):
     applied = []
     operations = [lambda image, v, rng, i=i: applied.append((i, v)) or image for i in range(14)]
@@ -193,12 +211,15 @@ def test_randaug_applies_an_operation_half_of_the_time(image, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("centre", "box"), [((20, 12), (12, 4, 28, 20)), ((0, 0), (0, 0, 16, 16)), ((39, 23), (31, 15, 40, 24))]
+    ("centre", "box"), [((20, 12), (12, 4, 29, 21)), ((0, 0), (0, 0, 17, 17)), ((39, 23), (31, 15, 40, 24))]
 )
-def test_the_cut_out_is_a_black_square_of_sixteen(centre, box):
+def test_the_cut_out_is_a_black_square_of_sixteen_and_its_last_line(centre, box):
     white = Image.new("RGB", (40, 24), "white")
     result = np.asarray(transforms._cut_out(white, Script(integers=centre), 16))
     left, top, right, bottom = box
     expected = np.full((24, 40, 3), 255)
     expected[top:bottom, left:right] = 0
     np.testing.assert_array_equal(result, expected)
+    drawn = white.copy()  # as published
+    ImageDraw.Draw(drawn).rectangle((left, top, min(40, left + 16), min(24, top + 16)), (0, 0, 0))
+    np.testing.assert_array_equal(result, drawn)

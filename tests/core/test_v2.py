@@ -9,14 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from scipy.io import savemat
 from torch import nn
 
-from wsss_core.data import Manifest, Row
+from wsss_core.data import Manifest, Row, write_mask
+from wsss_core.data.classes import described
 from wsss_core.data.pictures import read_image
 from wsss_core.data.transforms import normalize, to_tensor
 from wsss_core.recipes.settings import DeeplabV2Settings
 from wsss_core.segmentation.losses import multi_scale_loss
-from wsss_core.segmentation.training import load_segmentation, train_segmentation
+from wsss_core.segmentation.training import _training_masks, load_segmentation, train_segmentation
 from wsss_core.segmentation.v2 import CaffeResNet101, DeepLabV2, build_deeplabv2, usual_names
 from wsss_core.segmentation.v2_training import CountedLoader, DeeplabV2Step, ScaledCrops
 
@@ -104,13 +106,27 @@ def test_the_pyramid_is_a_sum_of_four_dilated_convolutions():
     torch.testing.assert_close(net(x, every_scale=True)[0], expected)
 
 
+def shrunk(x: torch.Tensor, scale: float) -> torch.Tensor:
+    """Bilinear, from the middle of each new pixel at exactly 1 / scale pixels from the last; sizes are rounded down."""
+    for axis in (2, 3):
+        length = x.shape[axis]
+        middles = (torch.arange(int(scale * length), dtype=torch.float64) + 0.5) / scale - 0.5
+        left = middles.floor().long()
+        share = (middles - left).float().view([-1 if other == axis else 1 for other in range(4)])
+        right = (left + 1).clamp(max=length - 1)
+        x = x.index_select(axis, left) * (1 - share) + x.index_select(axis, right) * share
+    return x
+
+
 def test_the_answer_is_the_highest_of_three_input_scales():
     net = DeepLabV2(FakeBackbone(), classes=3).eval()
     x = torch.randn(2, 3, 353, 500)
     whole, three_quarters, half, highest = net(x, every_scale=True)
     assert [tuple(o.shape) for o in (whole, three_quarters, half)] == [(2, 3, 44, 62), (2, 3, 33, 46), (2, 3, 22, 31)]
-    smaller = F.interpolate(x, (176, 250), mode="bilinear")  # 176.5 is rounded down
-    torch.testing.assert_close(half, net(smaller, every_scale=True)[0])
+    torch.testing.assert_close(half, net(shrunk(x, 0.5), every_scale=True)[0])
+    torch.testing.assert_close(three_quarters, net(shrunk(x, 0.75), every_scale=True)[0])
+    by_size = F.interpolate(x, (264, 375), mode="bilinear")  # stretched a little, since 264.75 is rounded down
+    assert not torch.allclose(three_quarters, net(by_size, every_scale=True)[0], atol=1e-3)
     up = [F.interpolate(o, (44, 62), mode="bilinear") for o in (three_quarters, half)]
     torch.testing.assert_close(highest, torch.maximum(whole, torch.maximum(*up)))
     assert torch.equal(net(x), highest)
@@ -326,7 +342,10 @@ def test_deeplabv2_does_what_it_did_and_loads_as_it_was_saved(common, tiny):
     assert losses(common) == pytest.approx([5.28895, 4.33239, 3.88082], rel=1e-3)
     again = load_segmentation(common["output"])
     state = torch.load(common["output"], weights_only=True)
-    assert state["recipe"] == {"network": "v2", "backbone": "test_resnet", "classes": 4, "masks": "pseudo_masks"}
+    about = described(tiny.classes)
+    assert (about["names"], about["colours"][1]) == (["circle", "square", "star"], [128, 0, 0])
+    rebuilt_by = {"network": "v2", "backbone": "test_resnet", "classes": 4, "masks": "pseudo_masks"}
+    assert state["recipe"] == {**rebuilt_by, **about}
     assert all(torch.equal(value, state["state"][name]) for name, value in again.state_dict().items())
     assert again.eval()(torch.zeros(1, 3, 33, 47)).shape == (1, 4, 5, 6)
 
@@ -360,10 +379,41 @@ def test_true_masks_train_as_a_folder_of_the_same_masks_does(common, tiny, tmp_p
     assert torch.load(true["output"], weights_only=True)["recipe"]["masks"] == "ground_truth"
 
 
-def test_an_image_without_a_true_mask_stops_full_supervision(common):
+@pytest.fixture
+def bare(common) -> dict:
+    """Full supervision where image3 has no mask of its own."""
     rows: list[Row] = list(common["manifest"])
     rows[3] = dataclasses.replace(rows[3], mask="")
-    bare = common | {"masks": None, "manifest": Manifest.of(rows)}
+    return common | {"masks": None, "manifest": Manifest.of(rows)}
+
+
+@pytest.mark.parametrize("suffix", [".png", ".mat"])
+def test_full_supervision_takes_masks_that_a_data_set_lacks_from_a_folder_of_their_own(bare, tiny, tmp_path, suffix):
+    """And the data set's own where it has them: those in the folder are of the wrong class."""
+    further = tmp_path / "further"
+    further.mkdir()
+    for row in tiny.manifest:
+        mask = tiny.mask(row) if row.id == "image3" else np.full_like(tiny.mask(row), 3)
+        if suffix == ".png":
+            write_mask(further / f"{row.id}.png", mask, tiny.classes)
+        else:  # SBD's own have no void pixels
+            write_sbd(further / f"{row.id}.mat", np.where(mask == 255, 0, mask).astype(np.uint8))
+    read, _ = _training_masks(bare["manifest"], None, further, tiny.classes)
+    for row, own in zip(bare["manifest"], tiny.manifest, strict=True):
+        expected = tiny.mask(own)
+        lost = row.id == "image3" and suffix == ".mat"
+        np.testing.assert_array_equal(read(row), np.where(expected == 255, 0, expected) if lost else expected)
+    torch.manual_seed(SEED)
+    train_segmentation(**bare, further=further, settings=settings(updates=2))
+    assert torch.load(bare["output"], weights_only=True)["recipe"]["masks"] == "ground_truth"
+
+
+def write_sbd(path, mask) -> None:
+    """A file of SBD's cls: GTcls with Boundaries and Segmentation."""
+    savemat(path, {"GTcls": {"Boundaries": np.zeros(3), "Segmentation": mask}})
+
+
+def test_an_image_without_a_true_mask_stops_full_supervision(bare, common):
     with pytest.raises(ValueError, match=r"1 of 8 training images have no true mask, the first is image3"):
         train_segmentation(**bare, settings=settings())
     assert not common["output"].exists()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from wsss_core.data import (
     VOC_CLASSES,
@@ -15,7 +16,8 @@ from wsss_core.data import (
     voc_palette,
     write_mask,
 )
-from wsss_core.data.kinds.voc import LABEL_TOTALS, VOC_PAGE, check_label_totals, read_xml_labels
+from wsss_core.data.kinds.voc import LABEL_TOTALS, check_label_totals, read_sbd_mask, read_xml_labels, sbd_mask_of
+from wsss_core.recipes import sources
 
 CLASSES = make_classes(VOC_CLASSES)
 BOX = (1, 1, 3, 3)
@@ -109,6 +111,36 @@ def test_test_has_no_labels_and_no_masks_and_keeps_its_images(root):
     assert manifest_of(root, "test", classes=make_classes(VOC_CLASSES, keep=["cat"])).ids == ["t"]
 
 
+STORED = np.array([[0, 15, 15], [0, 8, 255]], np.uint8)  # person, cat
+
+
+def test_masks_of_sbd_are_read_from_grey_pngs_palettes_and_its_own_files(tmp_path):
+    Image.fromarray(STORED).save(tmp_path / "a.png")
+    write_mask(tmp_path / "b.png", STORED, CLASSES)
+    savemat(tmp_path / "c.mat", {"GTcls": {"Boundaries": 0, "Segmentation": STORED}})
+    cats = make_classes(VOC_CLASSES, keep=["cat"])
+    for id in "abc":
+        path = sbd_mask_of(tmp_path, id)
+        np.testing.assert_array_equal(read_sbd_mask(path, CLASSES, (2, 3)), STORED)
+        assert read_sbd_mask(path, cats, (2, 3)).tolist() == [[0, 255, 255], [0, 1, 255]]
+    assert sbd_mask_of(tmp_path, "d") is None
+
+
+def test_a_wrong_mask_of_sbd_is_an_error_naming_it(tmp_path):
+    savemat(tmp_path / "a.mat", {"GTcls": {"Segmentation": STORED}})
+    savemat(tmp_path / "b.mat", {"GTcls": {"Segmentation": np.full((2, 3), 21, np.uint8)}})
+    (tmp_path / "c.mat").write_bytes(b"no such file")
+    savemat(tmp_path / "d.mat", {"GTcls": {"Segmentation": STORED.astype(np.int16) - 300}})
+    with pytest.raises(DataError, match=r"a\.mat: height x width is 2 x 3, the image's is 3 x 2"):
+        read_sbd_mask(tmp_path / "a.mat", CLASSES, (3, 2))
+    with pytest.raises(DataError, match=r"b\.mat: mask values \[21\] belong to no class"):
+        read_sbd_mask(tmp_path / "b.mat", CLASSES, (2, 3))
+    with pytest.raises(DataError, match=r"d\.mat: a mask of SBD has values of 8 bits, not int16"):
+        read_sbd_mask(tmp_path / "d.mat", CLASSES, (2, 3))
+    with pytest.raises(DataError, match=r"c\.mat: cannot be read as a mask of SBD"):
+        read_sbd_mask(tmp_path / "c.mat", CLASSES, (2, 3))
+
+
 def test_a_subset_of_classes_drops_images_without_them(root):
     manifest = manifest_of(root, "train", classes=make_classes(VOC_CLASSES, keep=["cat"]))
     assert [(row.id, row.labels) for row in manifest] == [("b", (0,))]
@@ -169,7 +201,7 @@ def test_missing_files_give_one_message_with_the_page(root, missing):
     (root / missing).unlink()
     with pytest.raises(DataError, match=f"1 of 2 files are missing: {missing.split('/')[1]}") as caught:
         manifest_of(root, "train")
-    assert VOC_PAGE in str(caught.value)
+    assert sources.VOC in str(caught.value)
 
 
 def test_a_missing_folder_or_list_is_an_error_with_the_layout(root):
@@ -177,7 +209,7 @@ def test_a_missing_folder_or_list_is_an_error_with_the_layout(root):
     for place, subset in ((root / "nowhere", "train"), (root, "val")):
         with pytest.raises(DataError, match="does not exist") as caught:
             manifest_of(place, subset)
-        assert VOC_PAGE in str(caught.value)
+        assert sources.VOC in str(caught.value)
         assert "SegmentationClass/<id>.png" in str(caught.value)
     with pytest.raises(DataError, match="unknown subset 'aug'; VOC has train, val"):
         manifest_of(root, "aug")
@@ -201,3 +233,45 @@ def test_the_label_totals_of_the_full_split_are_checked():
         check_label_totals(other, 1464, "train", CLASSES)
     check_label_totals(other, 1463, "train", CLASSES)  # not the split of VOC 2012
     check_label_totals(other, 1464, "train", make_classes(VOC_CLASSES, keep=VOC_CLASSES[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (annotation(("dog", BOX, ""), width=0), "<size> says height x width is 4 x 0"),
+        (annotation(("dog", BOX, ""), height=-4), "<size> says height x width is -4 x 6"),
+        (annotation(("dog", (1, 1, "inf", 3), "")), "infinity"),
+        (annotation(("dog", (1, 1, "nan", 3), "")), "NaN"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "unknown encoding"),
+    ],
+)
+def test_all_annotations_that_cannot_be_read_are_named(root, text, message):
+    for id in "ab":
+        (root / "Annotations" / f"{id}.xml").write_text(text)
+    with pytest.raises(DataError, match="2 images of the split are faulty") as caught:
+        manifest_of(root, "train")
+    for id in "ab":
+        line = next(line for line in str(caught.value).splitlines() if f"{id}.xml" in line)
+        assert "cannot be read as a VOC annotation" in line
+        assert message in line
+
+
+def test_the_annotation_of_another_picture_is_an_error(root):
+    (root / "Annotations" / "b.xml").write_text(annotation(("cat", BOX, ""), width=7, height=5))
+    with pytest.raises(DataError, match=r"b\.xml: <size> says height x width is 5 x 7, the image's is 4 x 6"):
+        manifest_of(root, "train")
+
+
+def test_exchanged_sides_are_let_through_where_they_change_no_label(root):
+    (root / "Annotations" / "b.xml").write_text(annotation(("cat", BOX, ""), width=4, height=6))
+    assert manifest_of(root, "train").row("b").labels == (7,)
+    things = ("cat", BOX, ""), ("dog", (4, 1, 6, 3), "")  # right of what is said to be the image
+    (root / "Annotations" / "b.xml").write_text(annotation(*things, width=4, height=6))
+    with pytest.raises(DataError, match=r"b\.xml: <size> says height x width is 6 x 4, the image's is 4 x 6"):
+        manifest_of(root, "train")
+
+
+def test_a_picture_of_another_format_than_voc_s_is_refused(root):
+    Image.new("RGB", (6, 4)).save(root / "JPEGImages" / "b.jpg", format="BMP")
+    with pytest.raises(DataError, match=r"b\.jpg: the image cannot be read, it is broken or none of JPEG, PNG"):
+        manifest_of(root, "train")

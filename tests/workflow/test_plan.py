@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -87,7 +88,7 @@ def test_the_recipe_of_voc_is_planned_whole_and_the_plain_classifier_once(tmp_pa
     targets = ["results/voc/pnoc/seg_miou.json", "results/voc/cam/priors_miou.json"]
     plan = planned(tmp_path, targets=targets, config={"datasets": {"voc": {"root": "elsewhere/VOC2012"}}})
     assert plan == Counter(
-        fetch_weights=2,  # ResNeSt-269 and PoolNet's ResNet-50
+        fetch_weights=1,  # ResNeSt-269; PoolNet's ResNet-50 cannot be fetched
         make_classes=1,
         make_manifest=3,
         train_classifier=2,
@@ -210,6 +211,25 @@ def test_speed_and_the_order_of_keys_rerun_nothing(complete):
     speed = ("--cores", "1", "--set-threads", "train_classifier=1", "--set-resources", "train_classifier:mem_mb=900")
     reordered = of_demo("prior", discriminator={"weight": {"fraction": 1.0, "end": 1.0, "start": 0.0}, "every": 1})
     assert planned(complete, *speed, targets=[*SCORES, BY_EPOCH], config=reordered) == Counter()
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """A copy of the workflow in which a script is edited and newer than all results, as after a branch switch."""
+    for name in ("Snakefile", "config.yaml", "config"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "workflow", tmp_path / "workflow")
+    script = tmp_path / "workflow/scripts/train_classifier.py"
+    script.write_text(f"{script.read_text()}\n# a comment\n")
+    return tmp_path / "Snakefile"
+
+
+@pytest.mark.parametrize("profile", ["local", "slurm"])
+def test_a_newer_script_reruns_nothing_with_the_shipped_profiles(complete, edited, profile):
+    words = ("--snakefile", str(edited), "--profile", str(ROOT / "profiles" / profile))
+    assert planned(complete, *words, targets=[*SCORES, BY_EPOCH]) == Counter()
+    config = of_demo("segmentation", v3plus={"learning_rate": 0.001})
+    assert planned(complete, *words, targets=SCORES, config=config) == Counter(FROM_SEGMENTATION)
 
 
 def test_compiling_reruns_nothing(complete):

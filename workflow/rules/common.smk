@@ -1,10 +1,22 @@
 """Wildcards, and the functions that give rules their paths, inputs and params."""
 
 from pathlib import Path
+from shutil import rmtree
 
+from snakemake.logging import logger
+
+from wsss_core.recipes import sources
 from wsss_core.recipes.config import RecipeError, ordered
-from wsss_core.recipes.kinds import KINDS, deciding, list_files, makes_masks
-from wsss_core.recipes.recipes import Recipes
+from wsss_core.recipes.kinds import (
+    KINDS,
+    check_apart,
+    deciding,
+    list_files,
+    makes_masks,
+    missing_files,
+    needs_further_masks,
+)
+from wsss_core.recipes.recipes import SUBSET, Recipes
 from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import identity
 from wsss_core.recipes.tree import Tree
@@ -16,13 +28,67 @@ TREE = Tree.of(config)
 wildcard_constraints:
     dataset="|".join(config["datasets"]),
     run=f"({'|'.join(config['runs'])})(@seed[0-9]+)?",
-    subset="[A-Za-z0-9_]+",
+    subset=SUBSET,
     backbone="[A-Za-z0-9_.-]+",
 
 
 def by_attempt(mem_mb):
-    """Resource function: more memory at each attempt. Run times stay: a training goes on where it was stopped."""
-    return lambda wildcards, attempt: attempt * mem_mb
+    """Resource function: twice the memory from the second attempt on, and never more than max_mem_mb.
+
+    No more than twice: the attempts before may have met their time limit or lost their node.
+
+    Snakemake asks for resources when the plan is whole and no job has begun: the time to say what the plan lacks.
+    """
+
+    def memory(wildcards, attempt):
+        say_what_is_missing()
+        return min(min(attempt, 2) * mem_mb, config.get("max_mem_mb", 96000))
+
+    return memory
+
+
+def hours(number):
+    """Resource function: as many hours, from the second attempt on twice as many; for jobs that begin again.
+
+    A training goes on where it was stopped, so its run time stays.
+    """
+    return lambda wildcards, attempt: min(attempt, 2) * 60 * number
+
+
+def forget_finished_trainings():
+    """Remove what trainings resume from where their checkpoints stand: the jobs are known to have succeeded."""
+    for state in Path(TREE.results).glob("*/*/*.resume.pt"):
+        network = state.with_suffix("").with_suffix(".pt")
+        if network.exists():
+            rmtree(network.with_suffix(".epochs.resume"), ignore_errors=True)
+            state.unlink()
+
+
+# --- files from elsewhere ---
+
+MISSING = {}  # by path: what it is and where it is published; input functions add to it
+
+
+def there(path, what, made):
+    """Whether a file that no rule makes is there, or what is made from it; if not, it is said with all others."""
+    if Path(path).exists() or Path(made).exists():
+        return True
+    MISSING[path] = what
+    return False
+
+
+def say_what_is_missing():
+    """Refuse to start jobs of a plan that lacks files from elsewhere; a dry run goes on and lists them once."""
+    if not MISSING:
+        return
+    lines = [f"  {path}: {what}" for path, what in sorted(MISSING.items())]
+    text = "\n".join(
+        ["Not there, and made by no rule (docs/data.md, Files from elsewhere):", *lines]
+    )
+    if not (workflow.dryrun or workflow.touch):
+        raise RecipeError(text)
+    logger.warning(text)
+    MISSING.clear()
 
 
 # --- a run's artefacts ---
@@ -68,12 +134,14 @@ def result_of(slot, role=None):
 def refined_maps(role=None):
     """Input function: the class maps that the run's refinement makes masks of."""
 
-    def input_path(wildcards):
-        method = RECIPES.method(wildcards.dataset, wildcards.run, "refinement")
-        # without any, the message is that of the masks, which cannot be made either
-        return of(method and method.maps or "pseudo_masks", role)(wildcards)
+    return lambda wildcards: of(maps_behind_masks(wildcards), role)(wildcards)
 
-    return input_path
+
+def maps_behind_masks(wildcards):
+    """The artefact with these maps, by name."""
+    method = RECIPES.method(wildcards.dataset, wildcards.run, "refinement")
+    # without any, the message is that of the masks, which cannot be made either
+    return method and method.maps or "pseudo_masks"
 
 
 def ordinary_classifier(wildcards):
@@ -98,18 +166,18 @@ def weights_for(name):
         settings = RECIPES.section(wildcards.dataset, wildcards.run, section)
         if settings.weights == "none":
             return []
-        if settings.weights == "pretrained":
-            return TREE.path("weights", backbone=settings.backbone)
         if settings.weights == "ordinary":
             return classifier_of(
                 wildcards, RECIPES.plain(wildcards.dataset, wildcards.run)
             )
-        if not Path(settings.weights).is_file():
-            raise RecipeError(
-                f"{section}.weights of the run {wildcards.run} is the file {settings.weights}, which is not there: put "
-                "it there, or name another one in config.yaml (docs/stages.md, fetch_weights)"
-            )
-        return settings.weights
+        file, what = settings.weights, sources.page_of(Path(settings.weights).name)
+        if settings.weights == "pretrained":
+            file = TREE.path("weights", backbone=settings.backbone)
+            if sources.fetched(settings.backbone):
+                return file
+            what = sources.weights_of(settings.backbone)
+        made = TREE.path(name.rpartition(".")[2], **dict(wildcards.items()))
+        return file if there(file, f"{what}, for {section}", made) else []
 
     return input_path
 
@@ -159,20 +227,21 @@ def section_of(*names):
     )
 
 
-def scoring(scores, *artefacts):
-    """Params function: a section of scores, and what the scored artefacts were made with and in which run."""
+def made_with(*artefacts):
+    """Params function: all that is behind what is scored, each with its run and its settings."""
 
-    def settings(wildcards):
+    def found(wildcards):
         dataset, run = wildcards.dataset, wildcards.run
-        found = section_of(scores)(wildcards)
-        for artefact in artefacts:
-            if RECIPES.has(dataset, run, artefact):
-                own = RECIPES.stage_settings(dataset, run, artefact)
-                source = RECIPES.source(dataset, run, artefact)
-                found[artefact] = {**own, "run": source}
-        return ordered(found)
+        return ordered(
+            {
+                name: made
+                for artefact in artefacts
+                if RECIPES.has(dataset, run, artefact)
+                for name, made in RECIPES.behind(dataset, run, artefact).items()
+            }
+        )
 
-    return settings
+    return found
 
 
 def compiled(name):
@@ -228,9 +297,16 @@ def images_declared(wildcards):
 
 
 def image_lists(wildcards):
-    """What a manifest is made from, apart from the images: the demo's folder, or lists, labels and annotations."""
+    """What a manifest is made from, apart from the images: the demo's folder, or lists and annotations.
+
+    The rows of a table of labels are params instead: those of other subsets must not count.
+    """
     if KINDS[declared(wildcards)["kind"]].drawn:
         return {"root": TREE.path("demo", dataset=wildcards.dataset)}
+    check_apart(declared(wildcards))
+    made = TREE.path("manifest", **dict(wildcards.items()))
+    for path, what in missing_files(declared(wildcards), wildcards.subset).items():
+        there(path, f"{what}, for {wildcards.dataset}", made)
     return {"lists": list_files(declared(wildcards), wildcards.subset)}
 
 
@@ -261,3 +337,14 @@ def truth_of_training(wildcards):
     """Input function: masks that the pipeline makes and full supervision learns from; none for other runs."""
     full = RECIPES.trains_on_truth(wildcards.dataset, wildcards.run)
     return truth_for("train")(wildcards) if full else []
+
+
+def further_masks(wildcards):
+    """Input function: true masks that full supervision needs beside the data set's own; none for other runs."""
+    full = RECIPES.trains_on_truth(wildcards.dataset, wildcards.run)
+    if not full or not needs_further_masks(declared(wildcards)):
+        return []
+    folder = declared(wildcards)["sbd_masks"] or "sbd_masks (null)"
+    what = f"true masks of SBD's images, for full supervision, {sources.SBD_MASKS}"
+    made = TREE.path("segmentation", **dict(wildcards.items()))
+    return folder if there(folder, what, made) else []

@@ -36,7 +36,7 @@ rule make_manifest:
     threads: 8
     resources:
         mem_mb=by_attempt(4000),
-        runtime="1h",
+        runtime=hours(1),
     params:
         declared=images_declared,
         revision=REVISION["make_manifest"],
@@ -64,7 +64,7 @@ rule make_masks:
     threads: 8
     resources:
         mem_mb=by_attempt(8000),
-        runtime="2h",
+        runtime=hours(2),
     params:
         declared=lambda wildcards: {
             key: images_declared(wildcards)[key] for key in ("root", "subsets")
@@ -96,6 +96,7 @@ rule make_classes:
 
 localrules:
     fetch_weights,
+    make_classes,
 
 
 rule fetch_weights:

@@ -49,7 +49,7 @@ rule dump_cams:
     resources:
         gpu=1,
         mem_mb=by_attempt(16000),
-        runtime="12h",
+        runtime=hours(12),
     params:
         settings=settings_of("cams"),
         revision=REVISION["dump_cams"],

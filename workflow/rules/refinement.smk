@@ -18,7 +18,7 @@ rule make_affinity_labels:
     threads: 8
     resources:
         mem_mb=by_attempt(16000),
-        runtime="12h",
+        runtime=hours(12),
     params:
         settings=settings_of("affinity_labels"),
         revision=REVISION["make_affinity_labels"],
@@ -75,7 +75,7 @@ rule walk_cams:
     resources:
         gpu=1,
         mem_mb=by_attempt(16000),
-        runtime="12h",
+        runtime=hours(12),
     params:
         settings=settings_of("random_walk"),
         revision=REVISION["walk_cams"],
@@ -101,7 +101,7 @@ rule make_pseudo_masks:
     threads: 8
     resources:
         mem_mb=by_attempt(8000),
-        runtime="12h",
+        runtime=hours(12),
     params:
         settings=settings_of("pseudo_masks"),
         revision=REVISION["make_pseudo_masks"],

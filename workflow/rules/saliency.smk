@@ -16,7 +16,7 @@ rule make_hints:
     threads: 1
     resources:
         mem_mb=by_attempt(4000),
-        runtime="2h",
+        runtime=hours(2),
     params:
         settings=settings_of("hints"),
         revision=REVISION["make_hints"],
@@ -72,7 +72,7 @@ rule dump_c2am_maps:
     resources:
         gpu=1,
         mem_mb=by_attempt(16000),
-        runtime="12h",
+        runtime=hours(12),
     params:
         settings=settings_of("c2am_maps"),
         revision=REVISION["dump_c2am_maps"],
@@ -97,7 +97,7 @@ rule make_saliency_masks:
     threads: 8
     resources:
         mem_mb=by_attempt(8000),
-        runtime="12h",
+        runtime=hours(12),
     params:
         settings=settings_of("saliency_masks"),
         revision=REVISION["make_saliency_masks"],
@@ -152,7 +152,7 @@ rule predict_saliency:
     resources:
         gpu=1,
         mem_mb=by_attempt(8000),
-        runtime="12h",
+        runtime=hours(12),
     params:
         settings=settings_of("saliency"),
         revision=REVISION["predict_saliency"],

@@ -1,6 +1,10 @@
 """Scores."""
 
 
+localrules:
+    mean_over_seeds,
+
+
 rule evaluate_cams:
     input:
         cams=of("cams", "scored"),
@@ -18,9 +22,10 @@ rule evaluate_cams:
     threads: 8
     resources:
         mem_mb=by_attempt(8000),
-        runtime="4h",
+        runtime=hours(4),
     params:
-        settings=scoring("prior.scores", "cams"),
+        settings=section_of("prior.scores"),
+        made_with=made_with("cams"),
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_cams"],
@@ -43,7 +48,8 @@ use rule evaluate_cams as evaluate_cams_on_val with:
     benchmark:
         TREE.benchmark("evaluate_cams_on_val", "dataset", "run")
     params:
-        settings=scoring("prior.scores", "cams"),
+        settings=section_of("prior.scores"),
+        made_with=made_with("cams"),
         seed=seed_of,
         subset=subset_for("val"),
         revision=REVISION["evaluate_cams"],
@@ -70,9 +76,10 @@ rule evaluate_epochs:
     resources:
         gpu=1,
         mem_mb=by_attempt(16000),
-        runtime="8h",
+        runtime=hours(8),
     params:
         settings=section_of("prior.monitoring"),
+        made_with=made_with("classifier"),
         crop=lambda wildcards: RECIPES.section(
             wildcards.dataset, wildcards.run, "prior.classifier"
         ).crop,
@@ -104,9 +111,10 @@ rule evaluate_saliency:
     threads: 8
     resources:
         mem_mb=by_attempt(8000),
-        runtime="4h",
+        runtime=hours(4),
     params:
-        settings=scoring("prior.scores", "cams", "saliency_masks"),
+        settings=section_of("prior.scores"),
+        made_with=made_with("cams", "saliency_masks", "saliency"),
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_saliency"],
@@ -118,7 +126,7 @@ rule evaluate_saliency:
 
 rule evaluate_saliency_gt:
     input:
-        coarse=of("saliency_masks", "scored"),
+        coarse=of("c2am_maps", "scored"),
         refined=if_any("saliency", "scored"),
         manifest=manifest_for("scored"),
         truth=truth_for("scored"),
@@ -134,9 +142,10 @@ rule evaluate_saliency_gt:
     threads: 8
     resources:
         mem_mb=by_attempt(8000),
-        runtime="4h",
+        runtime=hours(4),
     params:
-        settings=scoring("saliency.scores", "saliency_masks"),
+        settings=section_of("saliency.scores", "saliency.masks"),
+        made_with=made_with("c2am_maps", "saliency"),
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_saliency_gt"],
@@ -163,9 +172,10 @@ rule evaluate_pseudo_masks:
     threads: 8
     resources:
         mem_mb=by_attempt(8000),
-        runtime="8h",
+        runtime=hours(8),
     params:
         settings=section_of("refinement.scores", "refinement.masks"),
+        made_with=lambda wildcards: made_with(maps_behind_masks(wildcards))(wildcards),
         seed=seed_of,
         subset=subset_for("scored"),
         revision=REVISION["evaluate_pseudo_masks"],
@@ -189,6 +199,7 @@ use rule evaluate_pseudo_masks as evaluate_pseudo_masks_on_val with:
         TREE.benchmark("evaluate_pseudo_masks_on_val", "dataset", "run")
     params:
         settings=section_of("refinement.scores", "refinement.masks"),
+        made_with=lambda wildcards: made_with(maps_behind_masks(wildcards))(wildcards),
         seed=seed_of,
         subset=subset_for("val"),
         revision=REVISION["evaluate_pseudo_masks"],
@@ -213,9 +224,10 @@ rule evaluate_segmentation:
     threads: 8
     resources:
         mem_mb=by_attempt(4000),
-        runtime="2h",
+        runtime=hours(2),
     params:
         settings=section_of("segmentation.prediction"),
+        made_with=made_with("masks"),
         network=method_of("segmentation"),
         trained_on=training_masks_of,
         seed=seed_of,

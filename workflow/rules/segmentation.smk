@@ -5,6 +5,7 @@ rule train_segmentation:
     input:
         masks=if_any("pseudo_masks", "train"),
         truth=truth_of_training,
+        further=further_masks,
         manifest=manifest_for("train"),
         classes=TREE.path("classes"),
         weights=weights_for("segmentation"),
@@ -51,7 +52,7 @@ rule predict_masks:
     resources:
         gpu=1,
         mem_mb=by_attempt(16000),
-        runtime="12h",
+        runtime=hours(12),
     params:
         settings=settings_of("masks"),
         revision=REVISION["predict_masks"],

@@ -1,6 +1,11 @@
 """Tables and figures of papers: a target each, which makes every run that it needs."""
 
 
+localrules:
+    make_table,
+    plot_curves,
+
+
 rule class_properties:
     input:
         manifest=manifest_for("scored"),
@@ -15,7 +20,7 @@ rule class_properties:
     threads: 8
     resources:
         mem_mb=by_attempt(4000),
-        runtime="1h",
+        runtime=hours(1),
     params:
         kind=lambda wildcards: declared(wildcards)["kind"],
         revision=REVISION["class_properties"],

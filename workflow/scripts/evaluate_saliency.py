@@ -25,11 +25,11 @@ write_result(
     snakemake.output.result,
     scores,
     stage="saliency",
-    dataset=snakemake.wildcards.dataset,
-    run=snakemake.wildcards.run,
+    **dict(snakemake.wildcards.items()),
     split=snakemake.params.subset,
     image_level_labels_used=True,
     settings=snakemake.params.settings,
+    made_with=snakemake.params.get("made_with"),
     seed=snakemake.params.seed,
     revision=snakemake.params.revision,
 )

@@ -7,15 +7,17 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
-from wsss_core.recipes.settings import SaliencyScoreSettings, made
+from wsss_core.maps.store import MapStore
+from wsss_core.recipes.settings import SaliencyMaskSettings, SaliencyScoreSettings, made
 from wsss_core.scores.results import write_result
 from wsss_core.scores.saliency import evaluate_saliency_gt
 
 scores = evaluate_saliency_gt(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
-    coarse=Path(snakemake.input.coarse),
+    coarse=MapStore(snakemake.input.coarse),
     refined=Path(snakemake.input.refined) if snakemake.input.refined else None,
+    crf=made(SaliencyMaskSettings, snakemake.params.settings["masks"]).crf,
     settings=made(SaliencyScoreSettings, snakemake.params.settings["scores"]),
     workers=snakemake.threads,
 )
@@ -23,12 +25,11 @@ write_result(
     snakemake.output.result,
     scores,
     stage="saliency with known classes",
-    dataset=snakemake.wildcards.dataset,
-    run=snakemake.wildcards.run,
+    **dict(snakemake.wildcards.items()),
     split=snakemake.params.subset,
     image_level_labels_used=True,
-    ground_truth_used=True,
     settings=snakemake.params.settings,
+    made_with=snakemake.params.get("made_with"),
     seed=snakemake.params.seed,
     revision=snakemake.params.revision,
 )

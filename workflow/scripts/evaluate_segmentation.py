@@ -20,13 +20,13 @@ write_result(
     snakemake.output.result,
     scores,
     stage="segmentation",
-    dataset=snakemake.wildcards.dataset,
-    run=snakemake.wildcards.run,
+    **dict(snakemake.wildcards.items()),
     split=snakemake.params.subset,
     network=snakemake.params.network,
     trained_on=snakemake.params.trained_on,  # a run's pseudo masks, or ground_truth
     image_level_labels_used=False,
     settings=snakemake.params.settings,
+    made_with=snakemake.params.get("made_with"),
     seed=snakemake.params.seed,
     revision=snakemake.params.revision,
 )

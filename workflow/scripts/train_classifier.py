@@ -15,7 +15,7 @@ settings = snakemake.params.settings
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_classifier(
     manifest=Manifest.read(snakemake.input.manifest).labelled(),
-    classes=len(Classes.read(snakemake.input.classes)),
+    classes=Classes.read(snakemake.input.classes),
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
     ordinary=Path(snakemake.input.ordinary) if snakemake.input.ordinary else None,
     settings=made(ClassifierSettings, settings["classifier"], compile=bool(snakemake.resources.compile)),

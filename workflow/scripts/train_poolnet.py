@@ -10,12 +10,14 @@ from wsss_core.data import Manifest
 from wsss_core.recipes.settings import PoolnetSettings, made
 from wsss_core.saliency.poolnet_training import train_poolnet
 
+settings = snakemake.params.settings["poolnet"]
 seed_everything(snakemake.params.seed, snakemake.threads)
 train_poolnet(
     manifest=Manifest.read(snakemake.input.manifest),
     masks=Path(snakemake.input.masks),
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
-    settings=made(PoolnetSettings, snakemake.params.settings["poolnet"]),
+    settings=made(PoolnetSettings, settings),
+    padding=settings.get("padding") or 0,
     output=Path(snakemake.output.model),
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),

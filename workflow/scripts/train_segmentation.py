@@ -16,6 +16,7 @@ train_segmentation(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
     masks=Path(snakemake.input.masks) if snakemake.input.masks else None,
+    further=Path(snakemake.input.further) if snakemake.input.further else None,
     weights=Path(snakemake.input.weights) if snakemake.input.weights else None,
     settings=made(
         NETWORKS[network].settings,

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from wsss_core.base.files import whole
@@ -16,7 +15,7 @@ from wsss_core.data.mask_folder import png_of
 from wsss_core.data.masks import write_mask
 from wsss_core.data.pictures import read_image
 from wsss_core.maps.crf import LabelCRF
-from wsss_core.maps.sizes import strided
+from wsss_core.maps.sizes import MULTIPLE, cells, enlarge
 from wsss_core.maps.store import MapStore
 from wsss_core.recipes.settings import LabelCrf, PseudoMaskSettings
 
@@ -72,7 +71,7 @@ def finish_maps(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     The maximum is over all classes and pixels (as in IRNet), so a weak class stays weak beside a strong one.
 
     Args:
-        maps: (C, h, w) floats, at least 0, with h = ceil(height / 4) and w = ceil(width / 4).
+        maps: (C, h, w) floats, at least 0, at stride 4 of the image's sides or of the next multiples of 16.
         height, width: size of the image.
 
     Returns:
@@ -81,11 +80,9 @@ def finish_maps(maps: np.ndarray, height: int, width: int) -> np.ndarray:
     Raises:
         ValueError: the maps are not those of an image of this size.
     """
-    if maps.shape[1:] != (strided(height, MAP_STRIDE), strided(width, MAP_STRIDE)):
+    grids = [(cells(height, MAP_STRIDE, m), cells(width, MAP_STRIDE, m)) for m in (MAP_STRIDE, MULTIPLE)]
+    if maps.shape[1:] not in grids:
         raise ValueError(f"maps {maps.shape} are not at stride {MAP_STRIDE} of {height} x {width} pixels")
-    full = np.empty((len(maps), height, width))
-    size = MAP_STRIDE * maps.shape[2], MAP_STRIDE * maps.shape[1]
-    for target, source in zip(full, maps.astype(np.float64), strict=True):  # bilinear, as torch's interpolate
-        target[...] = cv2.resize(source, size)[:height, :width]
+    full = enlarge(maps.astype(np.float64), MAP_STRIDE, height, width)
     full /= max(full.max(initial=0), np.finfo(full.dtype).tiny)
     return full.astype(np.float32)

@@ -16,7 +16,7 @@ from wsss_core.data.manifest import Manifest
 from wsss_core.data.mask_folder import folder_digest, read_folder_mask
 from wsss_core.data.samples import MaskedCrops
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import finish, fit, placed
+from wsss_core.fitting.loop import fit, placed
 from wsss_core.fitting.optim import PolySGD
 from wsss_core.fitting.precision import Precision
 from wsss_core.networks.backbones import build_backbone
@@ -90,7 +90,6 @@ def train_affinity(
         lr=lambda: step.optimizer.lr,
     )
     save_model(output, model, "affinity", {"backbone": settings.backbone})
-    finish(output)
 
 
 def load_affinity(path: str | Path) -> AffinityNet:

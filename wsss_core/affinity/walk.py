@@ -12,8 +12,8 @@ from wsss_core.affinity.network import AffinityNet
 from wsss_core.affinity.pseudo_masks import MAP_STRIDE
 from wsss_core.affinity.random_walk import random_walks
 from wsss_core.base.files import whole
-from wsss_core.data.manifest import Manifest, Row
-from wsss_core.maps.inference import image_by_image, scaled_batches
+from wsss_core.data.manifest import Manifest
+from wsss_core.maps.inference import image_by_image, normalize_cam, scaled_batches
 from wsss_core.maps.sizes import strided
 from wsss_core.maps.store import MapStore, MapWriter
 from wsss_core.recipes.settings import WalkSettings, identity
@@ -36,18 +36,25 @@ def walk_cams(
 
     Images are padded to ``settings.padding`` before the edge network; see ``random_walk.random_walk`` for the rest.
     """
-    padded = _Padded(model, settings.padding)
+    padded = _Padded(model, settings.padding, swapped=settings.swapped_padding)
     # the mirror image's logits are averaged with the image's before the sigmoid, as in IRNet
     batches = scaled_batches(padded, manifest, (1.0,), lambda a, b: (a + b) / 2, device, workers)
     outputs = image_by_image(batches, manifest)
     about = {**about, "settings": identity(settings), "source": str(cams.path)}
     with (
         whole(store) as folder,
-        MapWriter(folder, manifest, stride=MAP_STRIDE, classwise=True, about=about) as out,
+        MapWriter(
+            folder,
+            manifest,
+            stride=MAP_STRIDE,
+            classwise=True,
+            about=about,
+            multiple=MAP_STRIDE,  # the edges' grid
+        ) as out,
     ):
         while batch := list(islice(outputs, WALKS_AT_ONCE)):
             edges = [torch.sigmoid(edge_logits[0]) for _, (edge_logits,) in batch]
-            maps = [torch.from_numpy(_at_walk_stride(cams, row)).to(device) for row, _ in batch]
+            maps = [walk_start(cams[row.id][1], row.height, row.width).to(device) for row, _ in batch]
             walks = random_walks(maps, edges, settings.radius, settings.beta, settings.squarings)
             for (row, _), walked in zip(batch, walks, strict=True):
                 # Only the ratios of an image's maps matter from here on; the scale keeps them in float16's range.
@@ -55,24 +62,34 @@ def walk_cams(
                 out.append(row.id, (walked / (peak + 1e-5)).cpu().numpy())
 
 
-def _at_walk_stride(cams: MapStore, row: Row) -> np.ndarray:
-    _, maps = cams[row.id]
-    size = strided(row.height, MAP_STRIDE), strided(row.width, MAP_STRIDE)
+def walk_start(maps: np.ndarray, height: int, width: int) -> Tensor:
+    """What the published code walks from: maps of ceil(side / 4) cells, each divided by its maximum + 1e-5.
+
+    It resizes a network's maps to these cells as it does to the next multiples of 16, so they stretch what there is of
+    the larger image over the image; so does this, from the grid of a store.
+
+    Args:
+        maps: (C, h, w) floats of an image of (height, width), as a store holds them at any stride.
+    """
+    size = strided(height, MAP_STRIDE), strided(width, MAP_STRIDE)
     if not len(maps):  # interpolation refuses to resize nothing
-        return np.zeros((0, *size), np.float32)
-    if maps.shape[1:] == size:
-        return maps
-    return F.interpolate(torch.from_numpy(maps)[None], size, mode="bilinear", align_corners=False)[0].numpy()
+        return torch.zeros(0, *size)
+    return normalize_cam(F.interpolate(torch.from_numpy(maps)[None], size, mode="bilinear", align_corners=False)[0])
 
 
 class _Padded(torch.nn.Module):
-    """Edge logits of images that are first padded bottom/right to at least ``side``, cropped to their own grid."""
+    """Edge logits of images that are first padded bottom/right for a side, cropped to the images' own grid.
 
-    def __init__(self, model: AffinityNet, side: int):
+    The width grows by what it lacks of ``side``, or, ``swapped``, by what the height lacks; and the reverse. Larger
+    images are not cropped, which IRNet's code does.
+    """
+
+    def __init__(self, model: AffinityNet, side: int, *, swapped: bool):
         super().__init__()
-        self.model, self.side = model, side
+        self.model, self.side, self.swapped = model, side, swapped
 
     def forward(self, x: Tensor) -> Tensor:
         h, w = x.shape[2:]
-        padded = F.pad(x, (0, max(0, self.side - w), 0, max(0, self.side - h)))
+        right, bottom = (max(0, self.side - length) for length in ((h, w) if self.swapped else (w, h)))
+        padded = F.pad(x, (0, right, 0, bottom))
         return self.model(padded)[:, :, : strided(h, MAP_STRIDE), : strided(w, MAP_STRIDE)]

@@ -6,17 +6,25 @@ There are five kinds: ``classifier``, ``c2am``, ``poolnet``, ``affinity`` and ``
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsss_core.base.files import whole
+from wsss_core.base.files import check_zip, reading, whole
 
 if TYPE_CHECKING:  # torch is loaded by the jobs that have a network
-    from torch import nn
+    from torch import Tensor, nn
+
+TRAIN_AGAIN = "lower the learning_rate of its training, or set precision to float32, in config.yaml, and run it again"
 
 
 def save_model(path: str | Path, model: "nn.Module", kind: str, recipe: dict) -> None:
-    """Write a model's state dict with its kind and the plain values that rebuild it (backbone, classes, ...)."""
+    """Write a model's state dict with its kind and the plain values that rebuild it (backbone, classes, ...).
+
+    Raises:
+        FloatingPointError: a tensor is not finite.
+    """
     import torch
 
     state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    if broken := _broken(state):
+        raise FloatingPointError(f"{path} is not written: {broken}; {TRAIN_AGAIN}")
     with whole(path) as partial:
         torch.save({"kind": kind, "recipe": recipe, "state": state}, partial)
 
@@ -26,15 +34,14 @@ def read_model(path: str | Path, kind: str) -> tuple[dict, dict]:
 
     Raises:
         ValueError: a damaged file, one that ``save_model`` did not write, or a network of another kind.
+        FloatingPointError: a tensor is not finite.
+        OSError: the file cannot be read, whatever is in it.
     """
     import torch
 
-    try:
+    with reading(path, "is damaged", "delete it and run its rule again"):
+        check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it and run its rule again") from error
     if not isinstance(content, dict) or content.keys() != {"kind", "recipe", "state"}:
         raise ValueError(f"{path} was not written by this pipeline; delete it and run its rule again")
     if content["kind"] != kind:
@@ -42,4 +49,12 @@ def read_model(path: str | Path, kind: str) -> tuple[dict, dict]:
             f"{path} holds a {content['kind']}, not a {kind}: name the checkpoint of a {kind}, or delete the file and "
             "run its rule again"
         )
+    if broken := _broken(content["state"]):
+        raise FloatingPointError(f"{path} holds a broken network: {broken}; delete it, then {TRAIN_AGAIN}")
     return content["recipe"], content["state"]
+
+
+def _broken(state: dict[str, "Tensor"]) -> str:
+    """What is not finite in a state dict; nothing if all is."""
+    names = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    return f"{len(names)} of its {len(state)} tensors are not finite, the first is {names[0]}" if names else ""

@@ -78,7 +78,7 @@ def evaluate_epochs(
     for name, path in checkpoints.items():
         model = load_classifier(path).eval()
         placed(model, device)
-        matrices, probabilities = _look(model, loader, labels, settings.thresholds, len(classes) + 1, device)
+        matrices, probabilities = _look(model, path, loader, manifest, classes, settings.thresholds, device)
         mious = [mean_iou(matrix) for matrix in matrices]
         best = int(np.argmax(mious))
         scores[name] = {
@@ -94,20 +94,28 @@ def evaluate_epochs(
 @torch.inference_mode()
 def _look(
     model: Classifier,
+    path: Path,
     loader: DataLoader[tuple[Tensor, Tensor, int]],
-    labels: np.ndarray,
+    manifest: Manifest,
+    classes: Classes,
     thresholds: Sequence[float],
-    count: int,
     device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Confusion matrices (T, K, K) of all thresholds, and probabilities (N, C)."""
+    labels, count = manifest.multi_hot(classes), len(classes) + 1
     matrices, probabilities = np.zeros((len(thresholds), count, count), np.int64), []
     for pixels, masks, indices in loader:
         maps = model.maps(pixels.to(device, memory_format=torch.channels_last))
-        probabilities.append(torch.sigmoid(logits(maps)).cpu().numpy())
+        means = logits(maps)  # not finite where any cell is not
+        if broken := indices[~means.isfinite().all(1).cpu()].tolist():
+            raise FloatingPointError(
+                f"{path} gives maps of image {manifest.rows[broken[0]].id} that are not finite: delete it, lower "
+                "prior.classifier.learning_rate in config.yaml, and train again"
+            )
+        probabilities.append(torch.sigmoid(means).cpu().numpy())
         cams = normalize_cam(maps).cpu().numpy()
-        # nearest as Pillow and OpenCV's users expect it: the pixel in the middle of a cell
-        small = F.interpolate(masks, cams.shape[-2:], mode="nearest-exact")[:, 0].numpy()
+        # nearest as OpenCV has it: the pixel at the top left of a cell, where Pillow takes the one in the middle
+        small = F.interpolate(masks, cams.shape[-2:], mode="nearest")[:, 0].numpy()
         for cam, mask, index in zip(cams, small, indices.tolist(), strict=True):
             present = np.flatnonzero(labels[index])
             matrices += sweep(cam[present], present + 1, mask, thresholds, count)

@@ -32,17 +32,27 @@ class Classifier(nn.Module):
         batch_norm: ``trained``; ``statistics``, where running statistics stay as they are and scales and shifts are
             trained; or ``fixed``, where these stay as well.
         frozen: the part of the backbone that is never trained and always in eval mode, see ``freeze``.
+        dropout: probability that the head misses a channel of the last map in training, as in PSA; None for never.
 
     Attributes:
         heads: what terms of the loss train beside the head, by the name of the term. They are part of checkpoints, of
             the moving average and of what the optimiser takes for new.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, *, batch_norm: str = "trained", frozen: str = "none"):
+    def __init__(
+        self,
+        backbone: Backbone,
+        classes: int,
+        *,
+        batch_norm: str = "trained",
+        frozen: str = "none",
+        dropout: float | None = None,
+    ):
         super().__init__()
         if batch_norm not in BATCH_NORM:
             raise ValueError(f"batch_norm must be one of {', '.join(BATCH_NORM)}, not {batch_norm!r}")
         self.backbone = backbone
+        self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
         self.head = nn.Conv2d(backbone.channels[-1], classes, 1, bias=False)
         nn.init.kaiming_normal_(self.head.weight)
         self.heads = nn.ModuleDict()
@@ -57,7 +67,7 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Output:
         """(N, 3, H, W), normalised -> class maps and features."""
         features = self.backbone(images)
-        return Output(self.head(features[-1]), features)
+        return Output(self.head(self.dropout(features[-1])), features)
 
     def maps(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> raw class maps (N, classes, h, w)."""
@@ -90,13 +100,17 @@ def build_classifier(
     batch_norm: str = "trained",
     frozen: str = "none",
     dropouts: Sequence[float] | None = None,
+    dropout: float | None = None,
 ) -> Classifier:
     """A classifier to be trained, from weights of its backbone (see ``load_weights``) or random ones.
 
     If the weights are a classifier's checkpoint of the same classes, its head is taken as well.
+
+    Args:
+        dropouts: those inside the backbone, see ``build_backbone``; ``dropout`` is the one before the head.
     """
     trunk = build_backbone(backbone, output_stride=output_stride, weights=weights, dropouts=dropouts)
-    model = Classifier(trunk, classes, batch_norm=batch_norm, frozen=frozen)
+    model = Classifier(trunk, classes, batch_norm=batch_norm, frozen=frozen, dropout=dropout)
     head = read_state(weights).get("state", {}).get("head.weight") if weights else None
     if head is not None and head.shape == model.head.weight.shape:
         model.head.load_state_dict({"weight": head})

@@ -115,7 +115,9 @@ class Learner:
 
     def __init__(self, network: Classifier, training: Training, *, rate: float = 1.0, every: int = 1):
         settings = training.settings
-        groups = parameter_groups(network, network.scratch, settings.learning_rate * rate, settings.weight_decay)
+        # OC-CSE's own classifier has all in the groups of pretrained layers
+        scratch = () if settings.head_rate == 1 else network.scratch
+        groups = parameter_groups(network, scratch, settings.learning_rate * rate, settings.weight_decay)
         self.optimizer = PolySGD(groups, updates=training.steps // (settings.accumulation * every))
         self.scaler = Precision(settings.precision, training.device).scaler()
         self.accumulation = settings.accumulation

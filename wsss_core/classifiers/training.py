@@ -1,6 +1,5 @@
 """Training of classifiers whose class maps become priors; ``terms`` has the parts of their losses."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,15 +8,18 @@ from typing import Any
 import torch
 
 from wsss_core.base.checkpoints import save_model
+from wsss_core.base.files import whole
 from wsss_core.base.jobs import digest_of
 from wsss_core.classifiers.network import build_classifier, load_classifier
 from wsss_core.classifiers.step import ClassifierStep, Training
 from wsss_core.classifiers.terms import build_terms
+from wsss_core.data.classes import Classes, described
 from wsss_core.data.manifest import Manifest
 from wsss_core.data.mixing import Mixed
 from wsss_core.data.samples import LabelledCrops
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import finish, fit, placed
+from wsss_core.fitting.loop import fit, placed
+from wsss_core.networks.batch_norm import group_batch_norm
 from wsss_core.recipes.settings import ClassifierSettings, identity
 
 
@@ -36,7 +38,7 @@ def label_batches(
 def train_classifier(
     *,
     manifest: Manifest,
-    classes: int,
+    classes: Classes,
     weights: Path | None,
     ordinary: Path | None,
     settings: ClassifierSettings,
@@ -51,7 +53,6 @@ def train_classifier(
 
     Args:
         manifest: images with labels; masks are never opened.
-        classes: number of foreground classes.
         weights: ImageNet weights of the backbone, a classifier's checkpoint, or None to start from random ones;
             the settings' own ``weights`` is for the plan.
         ordinary: checkpoint of the classifier that looks at erased images, for methods that have one.
@@ -60,15 +61,17 @@ def train_classifier(
         epochs: folder to make for the network as it was after the first epoch and after half of them (``first.pt``,
             ``middle.pt``), to be looked at; nothing is chosen by them.
     """
-    loader = label_batches(manifest, classes, settings, seed, workers)
+    loader = label_batches(manifest, len(classes), settings, seed, workers)
     model = build_classifier(
         settings.backbone,
-        classes,
+        len(classes),
         output_stride=settings.output_stride,
         batch_norm=settings.batch_norm,
         frozen=settings.frozen,
         weights=weights,
+        dropout=settings.dropout,
     )
+    group_batch_norm(model, settings.batch_size, settings.batch_norm_group)
     placed(model, device, compiled=settings.compile)
     training = Training(
         model=model,
@@ -80,7 +83,8 @@ def train_classifier(
         ordinary=load_classifier(ordinary, batch_norm="fixed") if ordinary else None,
     )
     step = ClassifierStep(training, build_terms(terms, training))
-    recipe = {"backbone": settings.backbone, "output_stride": settings.output_stride, "classes": classes}
+    recipe = {"backbone": settings.backbone, "output_stride": settings.output_stride, "classes": len(classes)}
+    recipe |= described(classes)
     kept = _KeptEpochs(
         epochs,
         settings.epochs,
@@ -99,12 +103,11 @@ def train_classifier(
         after_epoch=kept,
     )
     save_model(output, step.result, "classifier", recipe | {"epoch": settings.epochs})
-    finish(output)  # first: a training that resumes needs what is moved away
     kept.publish()
 
 
 class _KeptEpochs:
-    """``first.pt`` and ``middle.pt``, kept beside their folder until the training is over.
+    """``first.pt`` and ``middle.pt``, kept beside their folder, as the state to resume from is.
 
     Not in the folder itself: a workflow removes declared outputs before it starts a killed job again.
     """
@@ -120,5 +123,9 @@ class _KeptEpochs:
                 self.save(self.kept / f"{name}.pt", epoch)
 
     def publish(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.replace(self.kept, self.folder)
+        """A copy: where the job counts as failed after all, the folder is removed and the training resumed."""
+        if lost := [name for name in self.names if not (self.kept / f"{name}.pt").exists()]:
+            state = self.folder.with_suffix(".resume.pt")
+            raise FileNotFoundError(f"{self.kept} has lost {lost[0]}.pt: remove {state}, to train from the beginning")
+        with whole(self.folder) as partial:
+            shutil.copytree(self.kept, partial)

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -127,6 +128,22 @@ def make_classes(names: Sequence[str], keep: Sequence[str] | None = None, colour
     entries = [(value, name, palette[value]) for value, name in enumerate(names, start=1)]
     kept, dropped = ([entry for entry in entries if (entry[1] in wanted) == keeps] for keeps in (True, False))
     return _assemble(palette[0], kept, dropped)
+
+
+def described(classes: Classes) -> dict[str, Any]:
+    """What a checkpoint says of its classes and its input, as plain values for programs that lack this package.
+
+    ``names`` are those of the foreground, ``colours`` the palette of the mask values 0, 1, ..., the background first;
+    ``normalisation`` is what RGB in 0..1 is brought to before it enters the network.
+    """
+    from wsss_core.data.transforms import MEAN, STD  # loads torch, which jobs without a network do without
+
+    mean, deviation = ([round(value, 6) for value in values.tolist()] for values in (MEAN, STD))
+    return {
+        "names": list(classes.names),
+        "colours": classes.colours.tolist(),
+        "normalisation": {"mean": mean, "std": deviation},
+    }
 
 
 def voc_palette(n: int) -> np.ndarray:

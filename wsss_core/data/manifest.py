@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,10 +12,10 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from wsss_core.base.files import whole
 from wsss_core.data.classes import Classes, DataError
+from wsss_core.data.decoding import PUBLISHED, opened, upright
 from wsss_core.data.masks import read_mask
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Manifest:
         if table["id"].duplicated().any():
             twice = table["id"][table["id"].duplicated()].iloc[0]
             raise DataError(f"image id {twice} stands twice in the manifest")
+        check_names(table["id"])
         self.table = table.reset_index(drop=True)
 
     @classmethod
@@ -64,10 +66,14 @@ class Manifest:
         text = {"id": str, "image": str, "mask": str, "labels": str}
         try:
             # keep_default_na: an image may be called "NA" or "nan"
-            table = pd.read_csv(path, dtype=text, keep_default_na=False)
+            table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding="utf-8-sig")
             manifest = cls(table)
             manifest.table = manifest.table.astype({"height": np.int64, "width": np.int64})
-        except (OSError, ValueError) as error:
+            if (manifest.table[["height", "width"]] < 1).any(axis=None):
+                raise ValueError("an image without height or width")
+            if not manifest.table["labels"].str.fullmatch(r"([0-9]{1,3}( [0-9]{1,3})*)?", flags=re.ASCII).all():
+                raise ValueError("labels are numbers with a space between them")
+        except (OSError, ValueError, TypeError, OverflowError) as error:
             raise DataError(f"{path}: cannot be read as a manifest: {error}") from error
         return manifest
 
@@ -142,11 +148,12 @@ def build_manifest(
     drop_unlabelled: bool,
     require_masks: bool,
     workers: int,
+    formats: tuple[str, ...] = PUBLISHED,
 ) -> Manifest:
     """Build the manifest of a split.
 
     Every image and mask is decoded once, so that no later stage meets a broken one. Sizes are those of
-    the stored pixels; an EXIF orientation is not applied.
+    the picture turned as its EXIF orientation says, where it has one.
 
     Args:
         ids: the images in their order.
@@ -157,6 +164,7 @@ def build_manifest(
             subset are left out in any case.
         require_masks: an image without a mask is an error.
         workers: threads that decode.
+        formats: those that images may have, by Pillow's names.
 
     Raises:
         DataError: an empty split, an id given twice, or faulty files, up to ten of them in one message.
@@ -169,7 +177,7 @@ def build_manifest(
             labels = _labels(id, names, classes)
             if not labels and (names or drop_unlabelled):
                 return None
-            return _inspect(id, Path(image_of(id)), mask_of(id), labels, classes, require_masks)
+            return _inspect(id, Path(image_of(id)), mask_of(id), labels, classes, require_masks, formats)
         except DataError as error:
             return error
 
@@ -190,15 +198,33 @@ def build_manifest(
 
 
 def read_ids(path: str | Path) -> list[str]:
-    """Read the image ids of a split, one a line; a missing or empty file is a DataError."""
+    """Read the image ids of a split, one a line; a byte order mark is no part of them.
+
+    Raises:
+        DataError: a missing or empty file, or a line that leads elsewhere.
+    """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read the list of images: {error}") from error
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise DataError(f"{path}: the split is empty; it needs one image id a line")
+    for id in ids:
+        if ".." in Path(id).parts or "\0" in id:
+            raise DataError(f"{path}: {id!r} is no image id, it leads out of the folder of images")
     return ids
+
+
+def check_names(ids: Iterable[str]) -> None:
+    """Refuse an image id that is no plain name of a file: what is made of an image is written under it.
+
+    Raises:
+        DataError: with the id.
+    """
+    for id in ids:
+        if not id or id in (".", "..") or any(sign in id for sign in "/\\\0"):
+            raise DataError(f"{id!r} is no image id, it leads out of the folder: an id is the plain name of a file")
 
 
 def of_subset(parts: Mapping[str, Part], subset: str) -> Part:
@@ -217,16 +243,16 @@ def _labels(id: str, names: list[str], classes: Classes) -> list[int]:
 
 
 def _inspect(
-    id: str, image: Path, mask: str | Path | None, labels: list[int], classes: Classes, require_masks: bool
+    id: str,
+    image: Path,
+    mask: str | Path | None,
+    labels: list[int],
+    classes: Classes,
+    require_masks: bool,
+    formats: tuple[str, ...],
 ) -> Row:
-    try:
-        with Image.open(image) as opened:
-            opened.load()  # Image.open reads the header alone
-            width, height = opened.size
-    except FileNotFoundError as error:
-        raise DataError(f"{image}: the image does not exist") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{image}: the image cannot be read, replace it: {error}") from error
+    with opened(image, formats) as picture:
+        width, height = upright(image, picture).size
     if mask is not None and Path(mask).is_file():
         read_mask(mask, classes, (height, width))
     elif require_masks:
@@ -239,6 +265,7 @@ def _inspect(
 def _check_ids(ids: Sequence[str]) -> None:
     if not ids:
         raise DataError("the split is empty: it names no image")
+    check_names(ids)
     if len(set(ids)) < len(ids):
         table = pd.Series(list(ids))
         raise DataError(f"the split names image {table[table.duplicated()].iloc[0]} more than once")

@@ -8,6 +8,7 @@ from PIL import Image
 
 from wsss_core.base.files import whole
 from wsss_core.data.classes import VOID, VOID_COLOUR, Classes, DataError
+from wsss_core.data.decoding import MASKS, opened
 
 # A third of zlib's usual time for a few per cent of size: a run writes tens of thousands of maps.
 COMPRESS_LEVEL = 3
@@ -81,15 +82,11 @@ def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
 
 
 def _open(path: str | Path, size: tuple[int, int] | None) -> tuple[np.ndarray, str]:
-    try:
-        with Image.open(path) as image:
-            stored, mode = np.array(image), image.mode
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG
-        raise DataError(f"{path}: cannot be read as an image: {error}") from error
-    if size is not None and stored.shape[:2] != tuple(size):
-        has, needs = (f"{height} x {width}" for height, width in (stored.shape[:2], size))
-        raise DataError(f"{path}: height x width is {has}, the image's is {needs}")
-    return stored, mode
+    with opened(path, MASKS, "the mask or map") as image:
+        if size is not None and image.size[::-1] != tuple(size):  # before it is decoded, whatever it says of itself
+            has, needs = (f"{height} x {width}" for height, width in (image.size[::-1], size))
+            raise DataError(f"{path}: height x width is {has}, the image's is {needs}")
+        return np.array(image), image.mode
 
 
 def _from_colours(path: str | Path, pixels: np.ndarray, classes: Classes) -> np.ndarray:

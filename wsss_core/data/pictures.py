@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from wsss_core.data.classes import DataError
+from wsss_core.data.decoding import PICTURES, opened, upright
 from wsss_core.data.manifest import Row
 
 logger = logging.getLogger(__name__)
@@ -17,12 +18,12 @@ KEPT_BYTES = 2**30  # of decoded pixels: 1900 images of VOC
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a picture to RGB; one that is missing, cut short or no picture is an error that names it."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises all of them for broken files
-        raise DataError(f"cannot read the image {path}: {error}") from error
+    """Decode a picture to RGB, turned as its EXIF orientation says.
+
+    One that is missing, cut short, of more than 8 bits or no picture is an error that names it.
+    """
+    with opened(path, PICTURES) as image:
+        return upright(path, image).convert("RGB")
 
 
 def read_picture(row: Row) -> Image.Image:

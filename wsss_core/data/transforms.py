@@ -89,7 +89,8 @@ def jitter(image: Image.Image, rng: Rng, strength: float = 0.3, hue: float = 0.1
 def randaug(image: Image.Image, rng: Rng, operations: int = 2) -> Image.Image:
     """FixMatch's RandAugment as used by P-NOC: two operations of 14, each applied with probability 0.5, then a cut-out.
 
-    Strengths 1 to 9; enhancing factors stay below 1, that is they only weaken. The cut-out is a black square of 16.
+    Strengths 1 to 9; enhancing factors stay below 1, that is they only weaken. The cut-out is a black square of 17:
+    published code names 16, and draws its rectangle with both ends.
     """
     for index in rng.integers(len(_OPERATIONS), size=operations):
         strength, applied = int(rng.integers(1, 10)), rng.random() < 0.5
@@ -102,7 +103,7 @@ def _cut_out(image: Image.Image, rng: Rng, side: int) -> Image.Image:
     width, height = image.size
     x, y = int(rng.integers(width)), int(rng.integers(height))
     left, top = max(0, x - side // 2), max(0, y - side // 2)
-    box = (left, top, min(width, left + side), min(height, top + side))
+    box = (left, top, min(width, left + side + 1), min(height, top + side + 1))
     image = image.copy()
     image.paste((0, 0, 0), box)
     return image
@@ -128,12 +129,16 @@ def _shear_y(image: Image.Image, v: int, rng: Rng) -> Image.Image:
     return _affine(image, (1, 0, 0, _sign(rng) * 0.03 * v, 1, 0))
 
 
+def _shift(v: int, side: int, rng: Rng) -> int:
+    return int(_sign(rng) * v * 0.3 / 10 * side)  # in this order, as whole pixels are cut off
+
+
 def _translate_x(image: Image.Image, v: int, rng: Rng) -> Image.Image:
-    return _affine(image, (1, 0, _sign(rng) * 0.03 * v * image.width, 0, 1, 0))
+    return _affine(image, (1, 0, _shift(v, image.width, rng), 0, 1, 0))
 
 
 def _translate_y(image: Image.Image, v: int, rng: Rng) -> Image.Image:
-    return _affine(image, (1, 0, 0, 0, 1, _sign(rng) * 0.03 * v * image.height))
+    return _affine(image, (1, 0, 0, 0, 1, _shift(v, image.height, rng)))
 
 
 _OPERATIONS: list[Operation] = [

@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
+import wsss_core
 from wsss_core.base.files import whole
+from wsss_core.base.jobs import digest_of
 from wsss_core.fitting.loader import EpochLoader
 
 logger = logging.getLogger(__name__)
+PACKAGE = Path(wsss_core.__file__).parent
 
 
 def fit(
@@ -35,10 +38,14 @@ def fit(
     After each epoch the state is kept in ``<output>.resume.pt``, from which a killed job goes on when its settings
     and data (``digest``) are still the same; a row goes to ``<output stem>.history.csv`` and to TensorBoard.
 
+    The state stays after the last epoch, since the job may still count as failed, and lose its checkpoint: a limit
+    was reached while it was saved, a network disk showed it too late. What is finished counts for the same code alone,
+    so that who edits code and trains again by force does train.
+
     Args:
         step: returns the loss parts as scalar tensors without gradient; they are fetched at log time only.
         state: name -> object with ``state_dict`` and ``load_state_dict``: all that a resumed training needs.
-        output: the checkpoint that the caller writes afterwards (see ``finish``).
+        output: the checkpoint that the caller writes afterwards.
         lr: the learning rate to note in the history.
         after_epoch: called with the number of each epoch, from 1, once it is over.
 
@@ -46,7 +53,8 @@ def fit(
         FloatingPointError: a loss is no longer finite.
     """
     history = _History(output)
-    first = _resume(output, digest, state, history)
+    made_by = {"digest": digest, "code": digest_of(*sorted(PACKAGE.rglob("*.py")))}
+    first = _resume(output, made_by, epochs, state, history)
     every = max(1, len(loader) * epochs // 20)
     begin = time.monotonic()
     for epoch in range(first, epochs):
@@ -68,7 +76,7 @@ def fit(
         history.add({"epoch": epoch + 1, **means, "lr": lr(), "seconds": round(time.monotonic() - started, 2),
                      "gpu_memory_mb": _peak_memory()})  # fmt: skip
         after_epoch(epoch + 1)
-        _keep(output, digest, state, history, epoch + 1)
+        _keep(output, made_by, state, history, epoch + 1)
     history.close()
 
 
@@ -82,11 +90,6 @@ def placed(model: nn.Module, device: torch.device, *, compiled: bool = False) ->
     if compiled:
         model.compile(dynamic=False)
     return model
-
-
-def finish(output: str | Path) -> None:
-    """Remove the state to resume from, once the checkpoint stands."""
-    _resume_path(output).unlink(missing_ok=True)
 
 
 class _History:
@@ -116,23 +119,26 @@ def _resume_path(output: str | Path) -> Path:
     return Path(output).with_suffix(".resume.pt")
 
 
-def _keep(output: str | Path, digest: str, state: dict, history: _History, epoch: int) -> None:
+def _keep(output: str | Path, made_by: dict, state: dict, history: _History, epoch: int) -> None:
     content = {name: part.state_dict() for name, part in state.items()}
-    content |= {"epoch": epoch, "digest": digest, "history": history.rows, "rng": torch.get_rng_state()}
+    content |= {"epoch": epoch, **made_by, "history": history.rows, "rng": torch.get_rng_state()}
     if torch.cuda.is_available():
         content["cuda_rng"] = torch.cuda.get_rng_state()
     with whole(_resume_path(output)) as partial:
         torch.save(content, partial)
 
 
-def _resume(output: str | Path, digest: str, state: dict, history: _History) -> int:
+def _resume(output: str | Path, made_by: dict, epochs: int, state: dict, history: _History) -> int:
     """Restore the last epoch's state where there is one of this very training; return the epoch to start with."""
     path = _resume_path(output)
     if not path.exists():
         return 0
     content = torch.load(path, map_location="cpu", weights_only=True)
-    if content["digest"] != digest:
+    if content["digest"] != made_by["digest"]:
         logger.info("%s belongs to other settings or data: starting from the first epoch", path)
+        return 0
+    if content["epoch"] == epochs and content.get("code") != made_by["code"]:
+        logger.info("%s was finished by other code: starting from the first epoch", path)
         return 0
     for name, part in state.items():
         part.load_state_dict(content[name])

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.samples import ScaledImages, network_input
 from wsss_core.fitting.precision import Precision
-from wsss_core.maps.sizes import strided
+from wsss_core.maps.sizes import cells
 from wsss_core.maps.store import MapWriter
 
 logger = logging.getLogger(__name__)
@@ -39,18 +39,23 @@ def mirrored(model: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor,
 
 
 def sum_of_scales(maps: Sequence[Tensor], height: int, width: int, stride: int) -> Tensor:
-    """Bilinearly resize maps (C, h_s, w_s) of several scales to the grid of a stride and add them up.
-
-    At stride 1 the published way is kept: resize to the next multiples of 16, then crop to (height, width).
-    """
-    if stride == 1:
-        size = tuple(strided(side, 16) * 16 for side in (height, width))
-    else:
-        size = strided(height, stride), strided(width, stride)
+    """Bilinearly resize maps (C, h_s, w_s) of several scales to the grid of ``cells``, and add them up."""
+    size = cells(height, stride), cells(width, stride)
     if not len(maps[0]):  # no class, and nothing that could be interpolated
-        return maps[0].new_zeros(0, strided(height, stride), strided(width, stride))
-    total = reduce(torch.add, (F.interpolate(m[None], size, mode="bilinear", align_corners=False)[0] for m in maps))
-    return total[:, : strided(height, stride), : strided(width, stride)]
+        return maps[0].new_zeros(0, *size)
+    return reduce(torch.add, (F.interpolate(m[None], size, mode="bilinear", align_corners=False)[0] for m in maps))
+
+
+def normalized_sum(maps: Sequence[Tensor], height: int, width: int, stride: int) -> Tensor:
+    """``sum_of_scales``, each map divided by its maximum + 1e-5.
+
+    The maximum is that of the published map, at the size of the image: a peak lies between the cells of a coarser grid,
+    and a division by the highest cell would raise all of the map. Cells beyond the image may exceed 1.
+    """
+    full = sum_of_scales(maps, height, width, 1)
+    peaks = full[:, :height, :width].amax((1, 2), keepdim=True)
+    total = full if stride == 1 else sum_of_scales(maps, height, width, stride)
+    return total / (peaks + 1e-5)
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def in_order(found: Iterable[tuple[int, Result]]) -> Iterator[tuple[int, Result]
 def dump_scaled(
     batches: Iterable[tuple[list[int], list[Tensor]]], manifest: Manifest, out: MapWriter, *, stride: int
 ) -> None:
-    """Add up the scales of ``scaled_batches``, divide each map by its maximum + 1e-5, and write it.
+    """Write the ``normalized_sum`` of the scales of ``scaled_batches``.
 
     Kept are the channels of an image's labels, or channel 0 if the writer is not classwise.
     """
@@ -174,8 +179,10 @@ def dump_scaled(
         labels = [row.labels if out.classwise else (0,) for row in rows]
         kept = [(place, label) for place, found in enumerate(labels) for label in found]
         images, channels = torch.tensor(kept, dtype=torch.long).view(-1, 2).T.to(outputs[0].device)
-        total = sum_of_scales([m[images, channels] for m in outputs], rows[0].height, rows[0].width, stride)
-        maps = normalize_cam(total).cpu().numpy()  # one copy a batch: each waits for the GPU
+        total = normalized_sum([m[images, channels] for m in outputs], rows[0].height, rows[0].width, stride)
+        if out.dtype == "uint8":
+            total = total.clamp(max=1)
+        maps = total.cpu().numpy()  # one copy a batch: each waits for the GPU
         return zip(group, np.split(maps, np.cumsum([len(found) for found in labels])[:-1]), strict=True)
 
     for index, maps in in_order(pair for group, outputs in batches for pair in finished(group, outputs)):

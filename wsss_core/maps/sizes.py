@@ -1,12 +1,19 @@
-"""Sizes of maps: the grid of a stride, and the way back to the size of the image."""
+"""Sizes of maps: the grid that a store keeps them on, and the way back to the size of the image.
+
+The published code resizes what a network gives at each scale to the next multiples of 16 of an image's sides, adds the
+scales up, and crops the sum to the image. The grid of a stride over these larger sides holds the same maps: enlarged by
+the stride and cropped, they are the published ones up to the interpolation between cells.
+"""
 
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-if TYPE_CHECKING:  # stores need ``strided``
+if TYPE_CHECKING:  # stores need ``cells``
     from wsss_core.maps.store import MapStore
+
+MULTIPLE = 16  # pixels, whatever the stride of the network
 
 
 def strided(side: int, stride: int) -> int:
@@ -14,14 +21,21 @@ def strided(side: int, stride: int) -> int:
     return (side - 1) // stride + 1
 
 
+def cells(side: int, stride: int, multiple: int = MULTIPLE) -> int:
+    """Cells of a stride along a side of ``side`` pixels, which is first rounded up to the next ``multiple``."""
+    return strided(side, multiple) * multiple // stride
+
+
+def enlarge(maps: np.ndarray, stride: int, height: int, width: int) -> np.ndarray:
+    """Bilinearly enlarge maps (C, h, w) by their stride and crop them to (C, height, width), of the same dtype."""
+    full = np.empty((len(maps), height, width), maps.dtype)
+    size = stride * maps.shape[2], stride * maps.shape[1]
+    for target, source in zip(full, maps, strict=True):  # as in torch, in an eighth of its time
+        target[...] = cv2.resize(source, size)[:height, :width]
+    return full
+
+
 def full_size(store: "MapStore", image_id: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels (rows,) and maps (rows, H, W) of an image at its own size, each divided by its maximum again."""
+    """Labels (rows,) and maps (rows, H, W) of an image at its own size."""
     labels, maps = store[image_id]
-    size = store.size(image_id)
-    if len(maps) and maps.shape[1:] != size:
-        resized = np.empty((len(maps), *size), np.float32)
-        for target, source in zip(resized, maps, strict=True):  # bilinear as in torch, in an eighth of its time
-            cv2.resize(source, size[::-1], dst=target)
-        resized /= resized.max((1, 2), keepdims=True) + 1e-5  # in place: no map of a store is negative
-        maps = resized
-    return labels, maps.reshape(len(labels), *size)
+    return labels, enlarge(maps, store.stride, *store.size(image_id))

@@ -1,6 +1,6 @@
 """The form of maps on disk: one Zarr v3 group for one stage's maps of one split.
 
-Layout ``wsss-maps/3``. One row is one map; an image has a row a label (class maps) or a single row (hints, saliency).
+Layout ``wsss-maps/4``. One row is one map; an image has a row a label (class maps) or a single row (hints, saliency).
 
 ====================  =======================  =======================================================
 array                 shape, dtype             meaning
@@ -13,9 +13,12 @@ array                 shape, dtype             meaning
 ``size``              (images, 2) int32        height and width of the picture
 ====================  =======================  =======================================================
 
-``attrs["wsss"]`` says what it is (layout, stride, settings) and, written last, that it is complete. Every shard is
-written once and whole; the fill values are no possible entries (NaN or 255 of maps), so that a lost file is found out
-and never read as empty maps.
+A side of a map is the picture's, rounded up to a multiple of 16 pixels (or of the stride, after a walk), over the
+stride: see ``maps.sizes``.
+
+``attrs["wsss"]`` says what it is (layout, stride, multiple, settings) and, written last, that it is complete. Every
+shard is written once and whole; the fill values are no possible entries (NaN or 255 of maps), so that a lost file is
+found out and never read as empty maps.
 """
 
 import hashlib
@@ -36,9 +39,9 @@ from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
 from wsss_core.data.manifest import Manifest
-from wsss_core.maps.sizes import strided
+from wsss_core.maps.sizes import MULTIPLE, cells
 
-LAYOUT = "wsss-maps/3"
+LAYOUT = "wsss-maps/4"
 SHARD = 256
 STEPS = 254  # of a map in uint8
 NO_CHUNK = 2**64 - 1  # in the index of a shard, for a chunk that was never written
@@ -57,19 +60,28 @@ class MapWriter:
 
     Args:
         path: the folder to create; it must not exist (see ``base.files.whole``).
+        stride, multiple: the grid of the maps, see ``maps.sizes.cells``.
         classwise: a row for each label of an image; otherwise one row an image.
         about: plain values for the attributes: settings, run, device, ...
         dtype: ``float16``, or ``uint8`` for maps in [0, 1].
     """
 
     def __init__(
-        self, path: str | Path, manifest: Manifest, *, stride: int, classwise: bool, about: dict, dtype: str = "float16"
+        self,
+        path: str | Path,
+        manifest: Manifest,
+        *,
+        stride: int,
+        classwise: bool,
+        about: dict,
+        dtype: str = "float16",
+        multiple: int = MULTIPLE,
     ):
-        self.path, self.rows, self.classwise = Path(path), manifest.rows, classwise
+        self.path, self.rows, self.classwise, self.dtype = Path(path), manifest.rows, classwise, dtype
         counts = [len(row.labels) if classwise else 1 for row in self.rows]
         self.first_row = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        self.shapes = [(strided(row.height, stride), strided(row.width, stride)) for row in self.rows]
-        self.about = {**about, "layout": LAYOUT, "stride": stride, "classwise": classwise}
+        self.shapes = [tuple(cells(side, stride, multiple) for side in (row.height, row.width)) for row in self.rows]
+        self.about = {**about, "layout": LAYOUT, "stride": stride, "multiple": multiple, "classwise": classwise}
         self.done = 0
         y, x = np.max(self.shapes, axis=0)
         self.block, self.spare = np.zeros((2, SHARD, y, x), dtype)  # one is filled while the other is written
@@ -109,7 +121,7 @@ class MapWriter:
         if not np.isfinite(maps).all():
             raise FloatingPointError(
                 f"the maps of {image_id} are not finite: the network that made them is broken, or its numbers do not "
-                "fit into float16 (set prior.cams.precision to bfloat16 or float32 in config.yaml)"
+                "fit into float16 (set prior.cams.precision to float32 in config.yaml; bfloat16 rounds too coarsely)"
             )
         if self.block.dtype == np.uint8:
             if maps.min(initial=0) < 0 or maps.max(initial=0) > 1:
@@ -189,6 +201,11 @@ class MapStore:
         return _about(self._group)
 
     @cached_property
+    def stride(self) -> int:
+        """Pixels of the picture a cell."""
+        return self.about["stride"]
+
+    @cached_property
     def _tables(self) -> dict[str, np.ndarray]:
         return {name: self._table(name) for name in ("label", "first_row", "size")}
 
@@ -241,7 +258,7 @@ class MapStore:
     def __getitem__(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         position = self._position(image_id)
         begin, end = (int(row) for row in self._tables["first_row"][position : position + 2])
-        h, w = (strided(side, self._stride) for side in self.size(image_id))
+        h, w = (cells(side, self.stride, self._multiple) for side in self.size(image_id))
         maps = np.empty((end - begin, h, w), np.float32)
         for place, row in enumerate(range(begin, end)):
             try:
@@ -267,8 +284,8 @@ class MapStore:
         return (height, width), maps.dtype.newbyteorder("<"), maps.shards[0]
 
     @cached_property
-    def _stride(self) -> int:
-        return self.about["stride"]
+    def _multiple(self) -> int:
+        return self.about["multiple"]
 
     def _map(self, row: int) -> np.ndarray:
         """A row as it is stored, (Y, X) with its padding."""

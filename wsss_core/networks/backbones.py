@@ -14,35 +14,34 @@ from timm.models.resnest import ResNestBottleneck
 from timm.models.resnet import Bottleneck
 from torch import Tensor, nn
 
-from wsss_core.base.files import whole
+from wsss_core.base.files import check_zip, reading, whole
 from wsss_core.networks.mxnet_file import read_params
 from wsss_core.networks.network import Network
 from wsss_core.networks.resnet38d import ResNet38d
 from wsss_core.networks.vgg16 import VGG16
+from wsss_core.recipes import sources
 
 logger = logging.getLogger(__name__)
 
 # The names of the papers beside timm's; the tags are those of the ImageNet files that the papers start from.
 TIMM = {
     "resnet50": "resnet50.tv_in1k",
+    "resnet50_undilated": "resnet50.tv_in1k",
     "resnet101": "resnet101.tv_in1k",
+    "resnet101_undilated": "resnet101.tv_in1k",
     "resnet152": "resnet152.tv_in1k",
     "resnest50": "resnest50d",
     "resnest101": "resnest101e",
     "resnest200": "resnest200e",
     "resnest269": "resnest269e",
 }
+UNDILATED = ("resnet50_undilated", "resnet101_undilated")
 OWN: dict[str, type[ResNet38d] | type[VGG16]] = {"resnet38d": ResNet38d, "vgg16": VGG16}
 BACKBONES = (*TIMM, *OWN)
 FETCHED = {**TIMM, "vgg16": "vgg16.tv_in1k"}
 STRIDE = 16  # of the networks that have no stride of their own
 FROZEN = ("none", "stem", "all_but_last", "backbone")
-SOURCES = {
-    "resnet38d": "ilsvrc-cls_rna-a1_cls1000_ep-0001.params, the MXNet file that its authors publish at "
-    "github.com/itijyou/ademxapp",
-    "resnet50_caffe": "resnet50_caffe.pth, which PoolNet's authors publish with their code",
-    "vgg16_caffe": "vgg16-20M.pth, which PoolNet's authors publish with their code, or torchvision's vgg16",
-}
+WRAPPED = ("module.encoder_q.", "backbone.")  # where MoCo's own checkpoints and OpenMMLab's have the network
 
 
 class Backbone(nn.Module):
@@ -89,7 +88,8 @@ def build_backbone(
 
     Args:
         name: one of ``BACKBONES`` or any name that timm knows.
-        output_stride: 8, 16 or 32; strides beyond it become dilations. None is 16, or the only one that there is.
+        output_stride: 8, 16 or 32; strides beyond it become dilations, but for ``UNDILATED``, which have dilation 1
+            everywhere. None is 16, or the only one that there is.
         dropouts: the two probabilities of resnet38d or vgg16; None leaves their own.
 
     Raises:
@@ -122,20 +122,26 @@ def _timm_network(name: str, output_stride: int) -> Network:
         near = ", ".join(timm.list_models(f"*{name[:6]}*")[:8])
         raise ValueError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)}, or a timm name ({near} ...)")
     network = timm.create_model(network_name, num_classes=0, output_stride=output_stride)
-    _dilate_as_published(network)
+    _dilate_as_published(network, undilated=name in UNDILATED)
     _pool_as_published(network)
     return cast(Network, network)  # in all but its class
 
 
-def _dilate_as_published(network: nn.Module) -> None:
+def _dilate_as_published(network: nn.Module, *, undilated: bool) -> None:
     """Start every dilated stage of a ResNet with dilation 1.
 
-    So do IRNet, Puzzle-CAM and P-NOC. Timm gives the first block the dilation of the stage before it, which differs
+    So does P-NOC since August 2023. Timm gives the first block the dilation of the stage before it, which differs
     at an output stride of 8. Half of its stage's dilation, as ResNeSts have it, is the same as timm's.
+
+    Args:
+        undilated: all blocks have dilation 1, as in IRNet, CCAM, Puzzle-CAM, ReCAM, AMN and P-NOC until then. Their
+            only stride is 16; at 8 their code would leave out another stride and dilate as little, and so does this.
     """
     for block in network.modules():
-        if isinstance(block, Bottleneck) and block.downsample is not None and block.conv2.stride == (1, 1):
-            block.conv2.dilation = block.conv2.padding = (1, 1)
+        if isinstance(block, Bottleneck):
+            first = block.downsample is not None and block.conv2.stride == (1, 1)
+            if undilated or first:
+                block.conv2.dilation = block.conv2.padding = (1, 1)
 
 
 def _pool_as_published(network: nn.Module) -> None:
@@ -155,8 +161,9 @@ def _pool_as_published(network: nn.Module) -> None:
 def load_weights(network: nn.Module, path: str | Path) -> None:
     """Load a file of tensors by name, see ``read_state``; the classifier's own tensors are left out.
 
-    A checkpoint of this pipeline serves as well: its backbone is taken. Networks with ``from_published`` also take
-    the files of their authors.
+    A checkpoint of this pipeline serves as well: its backbone is taken. So do those of MoCo and OpenMMLab, with the
+    tensors under ``state_dict``, or as the query encoder or the backbone among others. Networks with
+    ``from_published`` also take the files of their authors.
 
     Raises:
         ValueError: the file belongs to another architecture, or is none of these formats.
@@ -166,8 +173,9 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     if "recipe" in state:
         prefix = "backbone.network."
         state = {k.removeprefix(prefix): v for k, v in state["state"].items() if k.startswith(prefix)}
-    elif rename:
-        state = rename(state)
+    else:
+        state = _unwrapped(state)
+        state = rename(state) if rename else state
     classifier = about.get("classifier", "fc")
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     state = {key: value for key, value in state.items() if not key.startswith(tuple(f"{h}." for h in heads))}
@@ -186,21 +194,37 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     network.load_state_dict(state, strict=False)
 
 
+def _unwrapped(state: dict) -> dict:
+    """The network's tensors by their own names."""
+    inner = state.get("state_dict")
+    state = inner if isinstance(inner, dict) else state
+    for prefix in WRAPPED:
+        if own := {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}:
+            return own
+    return state
+
+
 def read_state(path: str | Path) -> dict:
-    """Read tensors by name from a .safetensors, an MXNet .params or a PyTorch file, without unpickling objects."""
+    """Read tensors by name from a .safetensors, an MXNet .params or a PyTorch file, without unpickling objects.
+
+    Raises:
+        ValueError: a damaged file, or one of another format.
+        OSError: the file cannot be read, whatever is in it.
+    """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"weights file {path} does not exist; set `weights` in config.yaml")
+        page = f" (published: {sources.FILES[path.name]})" if path.name in sources.FILES else ""
+        raise FileNotFoundError(f"weights file {path} does not exist{page}; set `weights` in config.yaml")
     if path.suffix == ".params":
         return {name: torch.from_numpy(array) for name, array in read_params(path).items()}
-    try:
+    with reading(path, "is damaged", "download it again, or delete it and run its rule again if one made it"):
+        check_zip(path)
+    with reading(path, "is not a readable weights file", "download it again, or set `weights` to another"):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable weights file ({error})") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds no tensors by name, but a {type(state).__name__}")
     return state
@@ -212,12 +236,13 @@ def fetch_pretrained(name: str, path: str | Path) -> None:
     Raises:
         ValueError: timm publishes none for this name; the message says where a file may be put instead.
     """
-    if name in SOURCES:
+    if not sources.fetched(name):
         # a .params file is known by its suffix, which the place of fetched weights does not have
         place = "" if name in OWN else f"put the file at {path}, or "
         raise ValueError(
-            f"the weights of {name} cannot be fetched: get {SOURCES[name]}; then {place}set `weights` of the stage "
-            "that uses it to the file's path"
+            f"the weights of {name} cannot be fetched: get {sources.BACKBONES[name]} ("
+            f"{sources.FILES[sources.BACKBONES[name]]}); then {place}set `weights` of the stage that uses it to the "
+            "file's path"
         )
     network_name = FETCHED.get(name, name)
     if not timm.is_model(network_name):

@@ -113,7 +113,7 @@ class CaffeVGG16(Convolutions):
 def published_convolutions(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename the convolutions of a VGG16 file to those of ``Convolutions``; other names are kept.
 
-    Known are ``conv1_1.weight`` (Caffe's names, PSA), ``0.weight`` (``vgg16-20M.pth`` of PoolNet's authors) and
+    Known are ``conv1_1.weight`` (Caffe's names, PSA), ``0.weight`` (``vgg16_20M.pth`` of PoolNet's authors) and
     ``features.0.weight`` (torchvision and timm). The last expects normalised RGB: its first convolution is changed
     to give the same numbers from blue, green and red in grey levels.
     """

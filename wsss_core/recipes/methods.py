@@ -152,11 +152,10 @@ METHODS: dict[str, dict[str, Method]] = {
     "saliency": {
         "c2am": _c2am(
             c2am={
-                "backbone": "resnet50",
+                "backbone": "resnet50_undilated",
+                "weights": "data/weights/moco_r50_v2-e3b0c442.pth",
                 "squash": 1.143,
                 "batch_size": 128,
-                "head_rate": 1,
-                "train_batch_norm": False,
             }
         ),
         "c2amh": _c2am("hints"),

@@ -3,6 +3,7 @@
 What a run has in a slot, and which value of a setting wins, is in ``slots.py``.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from wsss_core.recipes.methods import METHODS, NONE, SLOTS, Method, Stage
 from wsss_core.recipes.settings import Ramp, identity, plain
 from wsss_core.recipes.slots import REFERENCES, Slot, ancestry, resolve
 from wsss_core.recipes.tree import MADE_WITH
+
+SUBSET = "[A-Za-z0-9_]+"  # a subset's name, which is a part of paths
 
 
 class Recipes:
@@ -44,6 +47,8 @@ class Recipes:
             raise RecipeError(f"unknown run {name!r}; the runs of config.yaml are {', '.join(self.runs)}")
         if at and not seed.isdecimal():
             raise RecipeError(f"run {run!r}: write a seed as in {name}@seed2")
+        if at:
+            _checked_seed(int(seed), f"run {run!r}")
         return name, int(seed) if at else self.config["seeds"][0]
 
     def seeded(self, run: str) -> list[str]:
@@ -136,6 +141,16 @@ class Recipes:
         filled, slot = self.filled(dataset, run, "prior")
         return self.ordinary(dataset, run) if "ordinary" in slot.references else filled
 
+    def behind(self, dataset: str, run: str, artefact: str) -> dict[str, dict[str, Any]]:
+        """Everything that an artefact is made of, the artefact itself last: for each its run and its settings.
+
+        The ordinary classifier is called that; others have the names of their artefacts. ``weights`` is what a network
+        starts from: a word, a file, or the run of a classifier.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        self._collect(dataset, self.source(dataset, run, artefact), artefact, artefact, found)
+        return found
+
     def flat(self, dataset: str, run: str) -> dict[str, Any]:
         """Everything that a run is on a data set, key by key: methods, sources, references, settings."""
         found: dict[str, Any] = {}
@@ -214,8 +229,21 @@ class Recipes:
             weights.append(self.source(dataset, self.plain(dataset, name), "classifier"))
         return self.stage_settings(dataset, name, artefact), weights, self._taken(dataset, name, stage)
 
-    def _taken(self, dataset: str, name: str, stage: Stage) -> list[tuple[str, str]]:
-        """The artefacts that a stage takes in, each with the run that it comes from."""
+    def _collect(self, dataset: str, run: str, artefact: str, called: str, found: dict[str, dict[str, Any]]) -> None:
+        slot, stage = self._stage(dataset, run, artefact)
+        for take, taken, source in self._taken(dataset, run, stage):
+            name = take if take in REFERENCES else taken
+            if name not in found:
+                self._collect(dataset, source, taken, name, found)
+        sections = self.filled(dataset, run, slot)[1].sections
+        start = [weights for s in stage.sections if (weights := getattr(sections[s], "weights", None))]
+        if start == ["ordinary"]:
+            start = [self.source(dataset, self.plain(dataset, run), "classifier")]
+        weights = {"weights": start[0]} if start else {}
+        found[called] = {"run": run, **weights, **self.stage_settings(dataset, run, artefact)}
+
+    def _taken(self, dataset: str, name: str, stage: Stage) -> list[tuple[str, str, str]]:
+        """What a stage takes in: what it calls it, the artefact, and the run that it comes from."""
         found = []
         for take in stage.takes:
             artefact, run = take, name
@@ -228,7 +256,7 @@ class Recipes:
                 artefact = result
             elif take == "pseudo_masks" and self.trains_on_truth(dataset, name):
                 continue
-            found.append((artefact, self.source(dataset, run, artefact)))
+            found.append((take, artefact, self.source(dataset, run, artefact)))
         return found
 
     def trains_on_truth(self, dataset: str, run: str) -> bool:
@@ -239,6 +267,8 @@ class Recipes:
     # --- checks ---
 
     def _check(self) -> None:
+        for seed in self.config["seeds"]:
+            _checked_seed(seed, f"seeds: {seed}")
         for name, run in self.runs.items():
             if (parent := run.get("extends")) is not None and parent not in self.runs:
                 raise RecipeError(f"runs.{name}.extends names the run {parent!r}, which is not in config.yaml")
@@ -254,6 +284,9 @@ class Recipes:
                     raise RecipeError(
                         f"datasets.{dataset}.runs.{name} is no run; config.yaml has {', '.join(self.runs)}"
                     )
+            for role, subset in declared["splits"].items():
+                if not re.fullmatch(SUBSET, subset):
+                    raise RecipeError(f"datasets.{dataset}.splits.{role} is {subset!r}: use letters, digits and _")
             if declared["splits"]["val"] in (declared["splits"]["train"], declared["splits"]["scored"]):
                 raise RecipeError(f"datasets.{dataset}.splits: val must be another subset than train and scored")
 
@@ -261,6 +294,8 @@ class Recipes:
         found = self._slots[dataset, name, slot]
         where = f"run {name} on data set {dataset}: {slot}"
         for section, settings in found.sections.items():
+            if getattr(settings, "nesterov", False) and not settings.momentum:
+                raise RecipeError(f"{where}.{section}.nesterov needs a momentum above 0")
             resize = getattr(settings, "resize", None)
             if resize and resize[0] > resize[1]:
                 raise RecipeError(f"{where}.{section}.resize is {list(resize)}: smallest first")
@@ -300,6 +335,11 @@ class Recipes:
                     f"{where}.erasing.masking_depth is {depth}, but its ordinary classifier {other} has the backbone "
                     f"{backbone} with {depths(backbone)} groups of layers"
                 )
+
+
+def _checked_seed(seed: Any, where: str) -> None:
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:  # numpy and torch's CPU generator take 32 bits
+        raise RecipeError(f"{where}: a seed is a whole number from 0 to 4294967295")
 
 
 def _named(run: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -45,7 +45,11 @@ SIXTEEN = tuple(round(0.05 * step, 2) for step in range(1, 17))
 class Section:
     """What all sections share: unknown keys are refused, and the strings below fields are their descriptions."""
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "use_attribute_docstrings": True}
+    __pydantic_config__: ClassVar[dict[str, Any]] = {
+        "extra": "forbid",
+        "use_attribute_docstrings": True,
+        "allow_inf_nan": False,
+    }
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,9 @@ class ClassifierSettings(Section):
     """Training of a classifier."""
 
     backbone: Scale[Name] = "resnest269"
-    """resnet50, 101, 152; resnest50, 101, 200, 269; resnet38d, vgg16 (both of output stride 8 only); or a timm name."""
+    """resnet50, 101, 152; resnet50_undilated, resnet101_undilated (dilation 1 in the last stage, as in IRNet, CCAM,
+    Puzzle-CAM and P-NOC until August 2023; else 1, 2, 2); resnest50, 101, 200, 269; resnet38d, vgg16 (both of output
+    stride 8 only); or a timm name."""
     weights: Scale[Input[Name]] = "pretrained"
     """ImageNet weights of the backbone: pretrained (fetched by a rule of its own), none (random), ordinary (the plain
     classifier of this run, with its last layer where that fits), or a file."""
@@ -122,8 +128,13 @@ class ClassifierSettings(Section):
     """Stride of the class maps."""
     batch_norm: Scale[Literal["trained", "statistics", "fixed"]] = "trained"
     """statistics: running statistics stay, scales and shifts are trained; fixed: these stay as well."""
+    batch_norm_group: Scale[Annotated[int, Ge(2)] | None] = None
+    """Rows of a batch whose statistics BatchNorm shares in training, where they are trained; null is the whole batch.
+    The published runs had four GPUs: groups of a quarter of the batch, 4 images and 16 tiles of a batch of 16."""
     frozen: Scale[Literal["none", "stem", "all_but_last", "backbone"]] = "none"
     """What is not trained at all; all_but_last means the stages."""
+    dropout: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Probability that a channel is dropped before the last layer; 0.5 in PSA's plain classifier."""
     resize: Scale[Sizes] = (320, 640)
     """Smallest and largest longer side of a training image, in pixels; drawn uniformly for each (the paper: scales
     of 0.5 to 2)."""
@@ -141,8 +152,10 @@ class ClassifierSettings(Section):
     epochs: Scale[Count] = 15
     """Passes over the training split."""
     learning_rate: Scale[NotNegative] = 0.1
-    """Rate of pretrained weights; it falls towards 0 by (1 - n/N)^0.9 over the updates. New layers have 10 times as
-    much, biases twice as much as weights."""
+    """Rate of pretrained weights; it falls towards 0 by (1 - n/N)^0.9 over the updates. Biases have twice as much as
+    weights."""
+    head_rate: Literal[1, 10] = 10
+    """Factor of the learning rate of new layers; 1 in OC-CSE's own classifier."""
     weight_decay: NotNegative = 1e-4
     """Weight decay."""
     label_smoothing: Smoothing = 0.1
@@ -212,7 +225,8 @@ class CamSettings(Section):
     scales: Scale[Scales] = (0.5, 1.0, 1.5, 2.0)
     """Test-time scales; each is run with its mirror image, and all are added up."""
     stride: Stride = 4
-    """Stride at which maps are kept; 1 is full size, resized to a multiple of 16 and cropped as published."""
+    """Stride at which maps are kept, on a grid over the next multiples of 16 of the picture's sides; 1 is full size, as
+    published (docs/stores.md says what 4 costs)."""
     dtype: Literal["float16", "uint8"] = "float16"
     """Numbers that maps are kept in; uint8 has steps of 1/254 and takes about half the space."""
     precision: Precision = "float16"
@@ -251,12 +265,14 @@ class C2amSettings(Section):
     """Passes over the training split."""
     learning_rate: Scale[NotNegative] = 1e-3
     """Rate of pretrained weights."""
-    head_rate: Literal[1, 10] = 10
-    """Factor of the learning rate of the new layers."""
+    head_rate: Literal[1, 10] = 1
+    """Factor of the learning rate of the new layers; 10 in P-NOC's code since August 2023, after the paper's runs."""
     weight_decay: NotNegative = 1e-4
     """Weight decay."""
-    train_batch_norm: bool = True
-    """Train weights and biases of BatchNorm."""
+    train_batch_norm: bool = False
+    """Train weights and biases of BatchNorm; true in P-NOC's code since August 2023."""
+    batch_norm_group: Scale[Annotated[int, Ge(2)] | None] = None
+    """As for classifiers."""
     alpha: NotNegative = 0.25
     """How fast the weight of a positive pair falls with its rank."""
     precision: Precision = "float16"
@@ -284,7 +300,7 @@ class C2amMapSettings(Section):
     scales: Scale[Scales] = (0.5, 1.0, 1.5, 2.0)
     """Test-time scales; each is run with its mirror image."""
     stride: Stride = 4
-    """Stride at which maps are kept; 1 is full size."""
+    """Stride at which maps are kept; as for CAMs."""
     activation: Literal["relu", "sigmoid"] = "relu"
     """What is taken of the logits before they are added up."""
 
@@ -318,7 +334,9 @@ class PoolnetSettings(Section):
     weight_decay: NotNegative = 5e-4
     """Weight decay."""
     smallest_side: Scale[Number] = 100
-    """Images with a side up to this, in pixels, are left out."""
+    """Images with a side up to this, in pixels, are left out of training, and doubled at inference."""
+    padding: Scale[Count | None] = None
+    """Side that smaller images are padded to with the mean colour, right and below; null for none."""
 
 
 @dataclass(frozen=True)
@@ -330,7 +348,7 @@ class SaliencyScoreSettings(SweepSettings):
     fixed: Share = 0.5
     """Threshold reported beside the best one."""
     crf: LabelCrf | None = None
-    """The CRF of the binary map at each threshold."""
+    """The CRF of PoolNet's map at each threshold; C²AM's has that of ``saliency.masks``."""
 
 
 # --- refinement: from class maps to pseudo masks ----------------------------------------------------------------------
@@ -396,6 +414,8 @@ class WalkSettings(Section):
     """The walk has 2 to this power steps."""
     padding: Scale[Number] = 512
     """Side that smaller images are padded to before the edge network, in pixels; the training crop is a good value."""
+    swapped_padding: bool = True
+    """Pad the width by what the height lacks and the reverse, as most revisions of P-NOC's code do; false as IRNet."""
 
 
 @dataclass(frozen=True)
@@ -467,8 +487,8 @@ class DeeplabV3PlusSettings(Section):
 class DeeplabV2Settings(Section):
     """Training of DeepLabV2, as in deeplab-pytorch for VOC."""
 
-    backbone: Scale[Name] = "resnet101.tv_in1k"
-    """resnet101_caffe (DeepLab's own network), or a ResNet of timm."""
+    backbone: Scale[Name] = "resnet101_caffe"
+    """resnet101_caffe (the published network), or a ResNet of timm such as resnet101.tv_in1k."""
     weights: Scale[Input[Name]] = "pretrained"
     """As for classifiers; ordinary is the backbone of the run's plain classifier."""
     scales: Scale[Scales] = (0.5, 0.75, 1.0, 1.25, 1.5)
@@ -489,8 +509,8 @@ class DeeplabV2Settings(Section):
     """Weight decay."""
     momentum: Share = 0.9
     """Momentum of SGD."""
-    precision: Precision = "float16"
-    """Arithmetic of training on a GPU; a CPU always uses float32."""
+    precision: Precision = "float32"
+    """Arithmetic of training on a GPU; float32 as published."""
     compile: Speed[bool] = False
     """Compile the network (torch.compile)."""
 

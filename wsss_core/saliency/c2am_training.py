@@ -16,11 +16,12 @@ from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.pictures import Pictures, read_image
 from wsss_core.data.transforms import crop, crop_window, normalize, normalized_crop, to_tensor
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import finish, fit, placed
+from wsss_core.fitting.loop import fit, placed
 from wsss_core.fitting.optim import PolySGD, parameter_groups
 from wsss_core.fitting.precision import Precision
 from wsss_core.maps.store import MapStore
 from wsss_core.networks.backbones import build_backbone
+from wsss_core.networks.batch_norm import group_batch_norm
 from wsss_core.recipes.settings import C2amSettings, HintSettings, identity
 from wsss_core.saliency.c2am import C2AM, c2am_loss
 from wsss_core.saliency.hints import HintReader, hint_loss
@@ -103,6 +104,7 @@ def train_c2am(
     if (hints is None) != (hint_settings is None):
         raise ValueError("C²AM-H takes hints and their settings, C²AM neither of them")
     model = C2AM(build_backbone(settings.backbone, weights=weights))
+    group_batch_norm(model, settings.batch_size, settings.batch_norm_group)
     placed(model, device, compiled=settings.compile)
     read_hint, hints_digest = (None, None) if hints is None else (HintReader(hints), hints.digest())
     samples = SquashedCrops(manifest, read_hint, side=squashed_side(settings), size=settings.crop)
@@ -129,7 +131,6 @@ def train_c2am(
         model.direction = find_direction(model, images, step.precision, device)
     recipe = {"backbone": settings.backbone, "hints": hints is not None, "direction": model.direction}
     save_model(output, model, "c2am", recipe)
-    finish(output)
 
 
 def squashed_side(settings: C2amSettings) -> int:

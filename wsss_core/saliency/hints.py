@@ -16,9 +16,8 @@ from wsss_core.maps.store import MapStore, MapWriter
 def make_hints(*, manifest: Manifest, cams: MapStore, store: Path) -> None:
     """Keep the strongest class activation of each pixel: the hints of C²AM-H, one map an image."""
     about = {**cams.about, "source": str(cams.path)}
-    with whole(store) as folder, MapWriter(
-        folder, manifest, stride=about["stride"], classwise=False, about=about
-    ) as out:  # fmt: skip
+    grid = {"stride": about["stride"], "multiple": about["multiple"]}
+    with whole(store) as folder, MapWriter(folder, manifest, **grid, classwise=False, about=about) as out:
         for row in manifest.rows:  # at the CAMs' stride: the loss shrinks hints further
             _, maps = cams[row.id]
             out.append(row.id, maps.max(axis=0, keepdims=True, initial=0))  # an image without labels hints at nothing

@@ -5,6 +5,7 @@ parameters. ``vgg16_caffe`` is the other one of PoolNet's authors, with 52.51 mi
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -22,7 +23,9 @@ POOLS = (2, 4, 8)
 PYRAMID = (1, 3, 5)
 
 
-def build_poolnet(backbone: str, *, width: float = 1.0, output_stride: int | None = None) -> "PoolNet":
+def build_poolnet(
+    backbone: str, *, width: float = 1.0, output_stride: int | None = None, padding: int = 0, smallest_side: int = 0
+) -> "PoolNet":
     """Make a PoolNet by the name of its backbone; weights are loaded afterwards.
 
     Args:
@@ -30,10 +33,12 @@ def build_poolnet(backbone: str, *, width: float = 1.0, output_stride: int | Non
             ``build_backbone`` knows.
         width: factor of the channels of all new layers, 1 in the paper.
         output_stride: of a named backbone, see ``build_backbone``; those of the paper have 16.
+        padding, smallest_side: see ``PoolNet``.
     """
+    make = partial(PoolNet, width=width, padding=padding, smallest_side=smallest_side)
     if backbone in CAFFE:
-        return PoolNet(CAFFE[backbone](), width=width, prepare=caffe_input, convert=backbone == "resnet50_caffe")
-    return PoolNet(build_backbone(backbone, output_stride=output_stride), width=width)
+        return make(CAFFE[backbone](), prepare=caffe_input, convert=backbone == "resnet50_caffe")
+    return make(build_backbone(backbone, output_stride=output_stride))
 
 
 def caffe_input(images: Tensor) -> Tensor:
@@ -60,6 +65,8 @@ class PoolNet(nn.Module):
         prepare: what ``preprocess`` does; it belongs to the weights of the backbone.
         convert: bring five maps to the channels of the paper first. Otherwise the maps enter the decoder as they are
             and its width has to be 1, as in the authors' VGG16.
+        padding: side that smaller images are padded to, in pixels (see ``padded``); P-NOC's code has 224 on COCO.
+        smallest_side: images with a side up to this are doubled by ``saliency``; 100 in P-NOC's code.
     """
 
     def __init__(
@@ -69,8 +76,11 @@ class PoolNet(nn.Module):
         width: float = 1.0,
         prepare: Callable[[Tensor], Tensor] = imagenet_input,
         convert: bool = True,
+        padding: int = 0,
+        smallest_side: int = 0,
     ):
         super().__init__()
+        self.padding, self.smallest_side = padding, smallest_side
         if not convert and width != 1:
             raise ValueError(
                 "this PoolNet has no layers that change its backbone's channels: set saliency.poolnet.width to 1"
@@ -120,6 +130,25 @@ class PoolNet(nn.Module):
         for aggregate, lateral, guide in zip(fused, laterals[::-1], guides, strict=True):
             merged = aggregate(merged, lateral, guide)
         return _resize(self.score(last(merged)), x.shape[-2:])
+
+    def padded(self, x: Tensor) -> Tensor:
+        """Preprocessed images, or targets (B, C, H, W), with zeros right of them and below up to the padding's size."""
+        height, width = x.shape[-2:]
+        return F.pad(x, (0, max(0, self.padding - width), 0, max(0, self.padding - height)))
+
+    def saliency(self, images: Tensor) -> Tensor:
+        """Probabilities (B, 1, H, W) of RGB images (B, 3, H, W) in 0..255, at their own size.
+
+        Small images are padded, and the smallest ones doubled. P-NOC's code squeezes the padded map of an image that is
+        both into the image's size; here the image's part of it is taken.
+        """
+        height, width = images.shape[-2:]
+        x = self.padded(self.preprocess(images))
+        if min(height, width) > self.smallest_side:
+            return torch.sigmoid(self(x)[..., :height, :width])
+        doubled = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        logits = self(doubled)[..., : 2 * height, : 2 * width]
+        return torch.sigmoid(F.interpolate(logits, (height, width), mode="bilinear", align_corners=False))
 
 
 class Guidance(nn.Module):

@@ -26,7 +26,12 @@ def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device
 
 
 def _predict(row: Row, *, model: PoolNet, folder: Path, device: torch.device) -> None:
-    # once, at its own size: the network was trained on whole images of any size
+    # one scale: the network was trained on whole images of any size
     rgb = torch.from_numpy(np.array(read_image(row.image))).permute(2, 0, 1)[None].to(device, torch.float32)
-    saliency = torch.sigmoid(model(model.preprocess(rgb)))[0, 0]
+    saliency = model.saliency(rgb)[0, 0]
+    if not saliency.isfinite().all():  # it would be written as 0
+        raise FloatingPointError(
+            f"PoolNet's saliency of image {row.id} is not finite: delete its checkpoint, lower "
+            "saliency.poolnet.learning_rate in config.yaml, and train it again"
+        )
     write_grey(png_of(folder, row.id), (saliency * 255).round().to(torch.uint8).cpu().numpy())

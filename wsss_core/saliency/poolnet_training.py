@@ -1,6 +1,7 @@
 """Training of PoolNet on the binary pseudo-saliency of C²AM-H."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,18 +15,23 @@ from wsss_core.data.mask_folder import folder_digest, png_of
 from wsss_core.data.masks import read_grey
 from wsss_core.data.pictures import Pictures
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import finish, fit, placed
+from wsss_core.fitting.loop import fit, placed
 from wsss_core.networks.backbones import Backbone, load_weights, read_state
 from wsss_core.recipes.settings import PoolnetSettings, identity
 from wsss_core.saliency.poolnet import PoolNet, build_poolnet
 
 
 class SaliencyPairs:
-    """Images at their own size with their pseudo-saliency, randomly mirrored; small images are left out."""
+    """Images at their own size with their pseudo-saliency, randomly mirrored; small images are left out.
 
-    def __init__(self, manifest: Manifest, folder: Path, smallest_side: int):
+    Args:
+        smallest_side: a side of images that are left out, in pixels, or less.
+        padding: the side that images will be padded to; small images that grow past the other are not left out.
+    """
+
+    def __init__(self, manifest: Manifest, folder: Path, smallest_side: int, padding: int = 0):
         self.folder = folder
-        self.rows = [row for row in manifest.rows if min(row.height, row.width) > smallest_side]
+        self.rows = [row for row in manifest.rows if max(min(row.height, row.width), padding) > smallest_side]
         self.pictures = Pictures(self.rows)
 
     def __len__(self) -> int:
@@ -82,7 +88,8 @@ class PoolnetStep:
             self.optimizer.zero_grad()
         images = batch["image"].to(self.device, torch.float32, memory_format=torch.channels_last, non_blocking=True)
         target = batch["saliency"].to(self.device, torch.float32, non_blocking=True) / 255
-        loss = saliency_loss(self.model(self.model.preprocess(images)), target, count)
+        images, target = self.model.padded(self.model.preprocess(images)), self.model.padded(target)
+        loss = saliency_loss(self.model(images), target, count)
         loss.backward()
         if (step + 1) % count == 0:
             self.optimizer.step()
@@ -97,6 +104,7 @@ def train_poolnet(
     masks: Path,
     weights: Path | None,
     settings: PoolnetSettings,
+    padding: int = 0,
     output: Path,
     seed: int,
     device: torch.device,
@@ -107,14 +115,21 @@ def train_poolnet(
     Args:
         masks: folder of binary PNGs, see ``masks.make_saliency_masks``.
         weights: the backbone's weights (for those of Caffe the file of PoolNet's authors), or None.
+        padding: side that smaller images are padded to with zeros, which are no objects; 0 for none.
     """
-    model = build_poolnet(settings.backbone, width=settings.width)
+    recipe: dict[str, Any] = {
+        "backbone": settings.backbone,
+        "width": settings.width,
+        "padding": padding,
+        "smallest_side": settings.smallest_side,
+    }
+    model = build_poolnet(**recipe)
     if weights is not None:
         load_backbone(model, settings.backbone, weights)
     placed(model, device)
     # images keep their own sizes, and so come one by one
     loader = EpochLoader(
-        SaliencyPairs(manifest, masks, settings.smallest_side), batch_size=1, seed=seed, workers=workers
+        SaliencyPairs(manifest, masks, settings.smallest_side, padding), batch_size=1, seed=seed, workers=workers
     )
     step = PoolnetStep(model, settings, len(loader), device)
     fit(
@@ -123,11 +138,10 @@ def train_poolnet(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(identity(settings), manifest.digest(), seed, weights, folder_digest(masks)),
+        digest=digest_of(identity(settings), padding, manifest.digest(), seed, weights, folder_digest(masks)),
         lr=lambda: settings.learning_rate,
     )
-    save_model(output, model, "poolnet", {"backbone": settings.backbone, "width": settings.width})
-    finish(output)
+    save_model(output, model, "poolnet", recipe)
 
 
 def load_backbone(model: PoolNet, backbone: str, weights: Path) -> None:
@@ -151,6 +165,6 @@ def load_backbone(model: PoolNet, backbone: str, weights: Path) -> None:
 def load_poolnet(path: str | Path) -> PoolNet:
     """Rebuild a trained PoolNet from its checkpoint."""
     recipe, state = read_model(path, "poolnet")
-    model = build_poolnet(recipe["backbone"], width=recipe["width"])
+    model = build_poolnet(**recipe)
     model.load_state_dict(state)
     return model

@@ -13,7 +13,7 @@ import numpy as np
 
 from wsss_core.base.files import whole
 from wsss_core.base.jobs import provenance
-from wsss_core.data.classes import Classes
+from wsss_core.data.classes import Classes, DataError
 from wsss_core.data.manifest import Manifest
 from wsss_core.recipes.settings import LabelCrf, SweepSettings, plain
 from wsss_core.scores.metrics import false_rates, iou, mean_iou
@@ -29,6 +29,8 @@ def swept(matrices: np.ndarray, settings: SweepSettings, classes: Classes, manif
     best, _ = best_of(np.where(tried[:, None, None], matrices, 0))
     fixed_index = thresholds.index(settings.fixed)
     rates = [false_rates(matrix) for matrix in matrices]
+    if np.isnan(rates)[:, 0, 1:].all(1).any():
+        raise DataError("no mask of the scored split shows an object, and none is found: there is nothing to score")
     return {
         **fixed(matrices[best], classes, manifest),
         "threshold": thresholds[best],
@@ -49,11 +51,14 @@ def swept(matrices: np.ndarray, settings: SweepSettings, classes: Classes, manif
 
 def fixed(matrix: np.ndarray, classes: Classes, manifest: Manifest) -> dict:
     """Scores of one (K, K) confusion matrix."""
-    names = ("background", *classes.names)
-    values = iou(matrix)
+    values = dict(zip(("background", *classes.names), iou(matrix), strict=True))
+    absent = [name for name, value in values.items() if np.isnan(value)]
     return {
         "miou": mean_iou(matrix),
-        "iou": {name: None if np.isnan(v) else float(v) for name, v in zip(names, values, strict=True)},
+        "iou": {name: None if np.isnan(value) else float(value) for name, value in values.items()},
+        # the published evaluator counts a class that is nowhere as 0; here it is in no mean, and so it is said
+        "classes_scored": len(values) - len(absent),
+        "classes_absent": absent,
         "images": len(manifest),
         "pixels": int(matrix.sum()),
     }
@@ -71,13 +76,24 @@ def label_crf(crf: LabelCrf | None) -> dict | None:
     return None if crf is None else {"kind": "labels", **plain(crf)}
 
 
-def write_result(path: str | Path, scores: dict, **about: Any) -> None:
-    """Write a result file: what was scored, the scores, and under ``scoring`` the device, seconds and versions.
+def write_result(path: str | Path, scores: dict, *, made_with: dict | None = None, **about: Any) -> None:
+    """Write a result file: what was scored, the scores, and under ``scoring`` the device, seconds, versions and commit.
+
+    Args:
+        made_with: all that is behind what was scored, by artefact, each with its run and settings; None leaves it out.
 
     Scoring needs no network: its device is a CPU, wherever the networks ran (their jobs' logs say where).
+
+    Raises:
+        ValueError: a number is not finite; JSON has none such.
     """
     if "miou" in scores:
         logger.info("mIoU %.2f %%", 100 * scores["miou"])
     with whole(path) as partial_path:
-        content = {**about, **scores, "scoring": provenance()}
-        partial_path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        behind = {} if made_with is None else {"made_with": made_with}
+        content = {**about, **scores, **behind, "scoring": provenance()}
+        try:
+            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise ValueError(f"{path} is not written: one of {', '.join(scores)} is not a finite number") from error
+        partial_path.write_text(text + "\n", encoding="utf-8")

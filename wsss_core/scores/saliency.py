@@ -1,6 +1,6 @@
 """Scores of saliency, by the masks that it makes of CAMs and of the known classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -81,8 +81,9 @@ def evaluate_saliency_gt(
     *,
     manifest: Manifest,
     classes: Classes,
-    coarse: Path,
+    coarse: MapStore,
     refined: Path | None,
+    crf: LabelCrf | None,
     settings: SaliencyScoreSettings,
     workers: int = 1,
 ) -> dict:
@@ -93,42 +94,62 @@ def evaluate_saliency_gt(
     between classes; the published code draws without a seed.
 
     Args:
-        coarse: folder of binary pseudo-saliency (C²AM's after its CRF), column "P." of the table.
+        coarse: C²AM's maps, which the thresholds cut, column "P." of the table.
         refined: folder of PoolNet's maps, column "R.", whose scores are the main ones; without them those of
             ``coarse`` are.
-        settings: thresholds above which a pixel is salient, and the CRF of what comes out.
+        crf: the CRF of each mask that is cut from ``coarse``, that of the binary pseudo-saliency.
+        settings: thresholds above which a pixel is salient, and the CRF of each mask that is cut from ``refined``.
 
     Returns:
         What ``swept`` says of the main scores; ``coarse`` and, if given, ``refined``, each with ``miou``, ``iou``,
-        ``threshold`` and ``foreground_background``, the score with all objects as one class.
+        ``threshold``, ``crf`` and ``foreground_background``, the score with all objects as one class.
     """
-    folders = _given(coarse, refined)
-    task = partial(_known_class_confusions, folders=list(folders.values()), classes=classes, settings=settings)
+    readers: dict[str, tuple[Callable[[Row], np.ndarray], LabelCrf | None]] = {
+        "coarse": (partial(_coarse_map, coarse), crf)
+    }
+    if refined is not None:
+        readers["refined"] = partial(read_saliency, refined), settings.crf
+    task = partial(_known_class_confusions, readers=list(readers.values()), classes=classes, thresholds=settings.all())
     size, steps = len(classes) + 1, len(settings.all())
-    counts = _unpacked(total(task, manifest, workers), [(steps, size, size), (steps, 2, 2)] * len(folders))
+    counts = _unpacked(total(task, manifest, workers), [(steps, size, size), (steps, 2, 2)] * len(readers))
     scores = [swept(matrices, settings, classes, manifest) for matrices in counts[::2]]
+    own = [label_crf(after) for _, after in readers.values()]
     return {
         **scores[-1],
+        "ground_truth_used": True,
         "decision": "true class where salient; where that is background, a random class of the image's labels",
-        "crf": label_crf(settings.crf),
+        "crf": own[-1],
         **{
-            name: {key: found[key] for key in ("miou", "iou", "threshold")} | _of_objects(objects, settings)
-            for name, found, objects in zip(folders, scores, counts[1::2], strict=True)
+            name: {key: found[key] for key in ("miou", "iou", "threshold")}
+            | {"crf": after}
+            | _of_objects(objects, settings)
+            for name, found, after, objects in zip(readers, scores, own, counts[1::2], strict=True)
         },
     }
 
 
+def _coarse_map(maps: MapStore, row: Row) -> np.ndarray:
+    """C²AM's map of an image, (H, W) float32 in [0, 1); 0 without any class, as in the binary pseudo-saliency."""
+    if not row.labels:
+        return np.zeros((row.height, row.width), np.float32)
+    return full_size(maps, row.id)[1][0]
+
+
 def _known_class_confusions(
-    row: Row, *, folders: Sequence[Path], classes: Classes, settings: SaliencyScoreSettings
+    row: Row,
+    *,
+    readers: Sequence[tuple[Callable[[Row], np.ndarray], LabelCrf | None]],
+    classes: Classes,
+    thresholds: Sequence[float],
 ) -> np.ndarray:
-    target, thresholds = ground_truth(row, classes), settings.all()
+    target = ground_truth(row, classes)
     known, objects, size = _known_classes(row, target), _objects(target), len(classes) + 1
     parts = []
-    for folder in folders:
-        saliency = read_saliency(folder, row)
-        if settings.crf is not None:
+    for read, crf in readers:
+        saliency = read(row)
+        if crf is not None:
             # after a CRF a lower threshold need not cover a higher one's mask: each is counted on its own
-            masks = _refined_masks(row, saliency, thresholds, settings.crf)
+            masks = _refined_masks(row, saliency, thresholds, crf)
             parts.append(np.stack([confusion(known * mask, target, size) for mask in masks]))
             parts.append(np.stack([confusion(mask, objects, 2) for mask in masks]))
         else:
@@ -155,7 +176,7 @@ def _refined_masks(row: Row, saliency: np.ndarray, thresholds: Sequence[float], 
     masks, before = [], None
     for threshold in thresholds:
         salient = (saliency > np.float32(threshold)).astype(np.uint8)
-        if before is None or not np.array_equal(salient, before):  # binary maps are the same at all thresholds
+        if before is None or not np.array_equal(salient, before):  # maps may have no value in between
             refined = refine(salient)
         masks.append(refined)
         before = salient

@@ -58,6 +58,12 @@ def _probabilities(
         row = manifest.rows[index]
         size = row.height, row.width
         outputs = [_logits(model, view[None].to(device, non_blocking=True), settings.mirror) for view in views]
+        # an argmax would call such a pixel background
+        if not all(output.isfinite().all() for output in outputs):
+            raise FloatingPointError(
+                f"the network's logits of image {row.id} are not finite: delete its checkpoint, lower its "
+                "learning_rate, or set its precision to float32, in config.yaml, and train it again"
+            )
         resized = [F.interpolate(o, size, mode="bilinear", align_corners=False)[0] for o in outputs]
         yield row, torch.stack(resized).mean(0).softmax(0).cpu().numpy()
 

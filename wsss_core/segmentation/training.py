@@ -1,7 +1,7 @@
 """Training of the segmentation network on pseudo masks or on true ones, and the networks that there are."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,12 +13,12 @@ from torch import nn
 
 from wsss_core.base.checkpoints import read_model, save_model
 from wsss_core.base.jobs import digest_of
-from wsss_core.data.classes import Classes, DataError
+from wsss_core.data.classes import Classes, DataError, described
+from wsss_core.data.kinds.voc import read_sbd_mask, sbd_mask_of
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import folder_digest, read_folder_mask
-from wsss_core.data.masks import read_mask
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import finish, fit, placed
+from wsss_core.fitting.loop import fit, placed
 from wsss_core.recipes.settings import DeeplabV2Settings, DeeplabV3PlusSettings, identity
 from wsss_core.segmentation.step import MaskStep
 from wsss_core.segmentation.v2 import build_deeplabv2
@@ -59,6 +59,7 @@ def train_segmentation(
     manifest: Manifest,
     classes: Classes,
     masks: Path | None,
+    further: Path | None = None,
     weights: Path | None,
     settings: Any,
     output: Path,
@@ -72,13 +73,15 @@ def train_segmentation(
 
     Args:
         masks: folder of pseudo masks of the manifest's images, or None to train on the manifest's own, true masks.
+        further: folder of true masks of images that have none in the manifest, see ``read_sbd_mask``; of no use with
+            ``masks``.
         weights: ImageNet weights of the backbone, or None to start from random ones.
         settings: those of one of ``NETWORKS``.
 
     Raises:
         DataError: true masks are asked for, and an image has none.
     """
-    read, masks_digest = _training_masks(manifest, masks, classes)
+    read, masks_digest = _training_masks(manifest, masks, further, classes)
     (name,) = (name for name, network in NETWORKS.items() if type(settings) is network.settings)
     recipe = {
         "network": name,
@@ -100,8 +103,7 @@ def train_segmentation(
         digest=digest_of(recipe, identity(settings), manifest.digest(), seed, weights, masks_digest),
         lr=lambda: step.optimizer.lr,
     )
-    save_model(output, model, "segmentation", recipe)
-    finish(output)
+    save_model(output, model, "segmentation", {**recipe, **described(classes)})
 
 
 def load_segmentation(path: str | Path) -> nn.Module:
@@ -119,20 +121,23 @@ def _build(recipe: dict[str, Any], weights: Path | None = None) -> nn.Module:
 
 
 def _training_masks(
-    manifest: Manifest, masks: Path | None, classes: Classes
+    manifest: Manifest, masks: Path | None, further: Path | None, classes: Classes
 ) -> tuple[Callable[[Row], np.ndarray], str]:
     """What reads the mask of a row, and a digest of all masks."""
     if masks is not None:
         return partial(read_folder_mask, folder=masks, classes=classes), folder_digest(masks)
-    bare = [row.id for row in manifest if not row.mask]
-    if bare:
+    # a data set's own masks come first, so that those of VOC stay what they are
+    found = {row.id: Path(row.mask) if row.mask else further and sbd_mask_of(further, row.id) for row in manifest}
+    files = {id: file for id, file in found.items() if file}
+    if bare := [id for id in found if id not in files]:
         raise DataError(
-            f"{len(bare)} of {len(manifest)} training images have no true mask, the first is {bare[0]}: add the masks, "
-            "train on a split that has them, or name another refinement than truth for this run"
+            f"{len(bare)} of {len(manifest)} training images have no true mask, the first is {bare[0]}: add the masks "
+            f"(of SBD's images to {further or 'a folder that sbd_masks names'}, docs/data.md), train on a split that "
+            "has them, or name another refinement than truth for this run"
         )
     logger.info("training on the true masks of all %d images: this network is fully supervised", len(manifest))
-    return partial(_true_mask, classes=classes), digest_of(*(Path(row.mask) for row in manifest))
+    return partial(_true_mask, files=files, classes=classes), digest_of(*files.values())
 
 
-def _true_mask(row: Row, *, classes: Classes) -> np.ndarray:
-    return read_mask(row.mask, classes, (row.height, row.width))
+def _true_mask(row: Row, *, files: Mapping[str, Path], classes: Classes) -> np.ndarray:
+    return read_sbd_mask(files[row.id], classes, (row.height, row.width))

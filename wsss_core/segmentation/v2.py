@@ -79,8 +79,8 @@ class DeepLabV2(nn.Module):
         """
         scores = [self._score(x)]
         for scale in INPUT_SCALES:
-            size = [int(scale * side) for side in x.shape[-2:]]  # rounded down, as published
-            scores.append(self._score(_resize(x, size)))
+            # by its factor, as published: the size is rounded down, while pixels stay exactly 1 / scale apart
+            scores.append(self._score(F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False)))
         resized = [_resize(score, scores[0].shape[-2:]) for score in scores[1:]]
         highest = torch.stack([scores[0], *resized]).max(0).values
         return [*scores, highest] if every_scale else highest
@@ -156,5 +156,5 @@ def _usual_name(name: str) -> str:
     return f"layer{int(stage) - 1}.{int(number) - 1}.{place}.{name[block.end() :]}"
 
 
-def _resize(x: Tensor, size: list[int] | tuple[int, ...]) -> Tensor:
+def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=False)

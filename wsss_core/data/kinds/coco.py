@@ -6,6 +6,7 @@ Every object counts for the labels, crowds too: so do the published label files,
 
 import json
 import logging
+import math
 import warnings
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +38,8 @@ COCO_CLASSES = (
     "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
 LABELLED_OF = {82783: 82081, 40504: 40137}  # images with a class, by the number of images: train2014, val2014
+
+LARGEST = 2**27  # pixels of an image, far more than any of COCO's: a wrong size would take all memory
 
 LAYOUT = """MS COCO is at https://cocodataset.org/#download; with `root` for its folder, the images and annotations of
 2014 are expected as
@@ -183,27 +186,34 @@ def read_pictures(annotations: str | Path, listed: str | Path | None = None) -> 
 
     Raises:
         DataError: a file that is missing or of another form, a category that COCO does not have, an annotation of an
-            image that the file lacks, or a listed image that it lacks.
+            image that the file lacks, a listed image that it lacks, or a damaged outline of an image.
     """
     logger.info("reading %s", annotations)
     try:
-        with open(annotations, encoding="utf-8") as file:
+        with open(annotations, encoding="utf-8-sig") as file:
             content = json.load(file)
         pictures = _pictures(content)
     except FileNotFoundError as error:
         raise DataError(f"{annotations}: the file of annotations does not exist.\n{LAYOUT}") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         wrong = f"{error} is missing" if isinstance(error, KeyError) else error
         raise DataError(f"{annotations}: cannot be read as annotations of COCO's instances: {wrong}") from error
-    return pictures if listed is None else _chosen(pictures, read_ids(listed), f"{listed}: images not in {annotations}")
+    if listed is not None:
+        pictures = _chosen(pictures, read_ids(listed), f"{listed}: images not in {annotations}")
+    raise_faults([fault for picture in pictures if (fault := _damage(picture, annotations))])
+    return pictures
 
 
 def _pictures(content: dict) -> list[Picture]:
     names = {category["id"]: category["name"] for category in content["categories"]}
-    unknown = sorted(set(names.values()) - set(COCO_CLASSES))
+    unknown = sorted(set(map(str, names.values())) - set(COCO_CLASSES))
     if unknown:
         raise ValueError(f"the categories {', '.join(unknown)} are none of COCO's: declare the data set as `folders`")
+    if len(names) < len(content["categories"]):
+        raise ValueError("two categories have the same id")
     things: dict[int, list[Thing]] = {image["id"]: [] for image in content["images"]}
+    if len(things) < len(content["images"]):
+        raise ValueError("two images have the same id")
     for note in content["annotations"]:
         if note["image_id"] not in things:
             raise ValueError(
@@ -211,10 +221,33 @@ def _pictures(content: dict) -> list[Picture]:
             )
         thing = Thing(note["id"], names[note["category_id"]], bool(note.get("iscrowd", 0)), note["segmentation"])
         things[note["image_id"]].append(thing)
+    for image in content["images"]:
+        _check_image(image)
     return [
         Picture(f"{image['id']:012d}", image["file_name"], image["height"], image["width"], tuple(things[image["id"]]))
         for image in sorted(content["images"], key=lambda image: image["id"])
     ]
+
+
+def _check_image(image: dict) -> None:
+    """Refuse an entry of an image that would be read from elsewhere, or has no size that a picture can have."""
+    id, name, height, width = (image[key] for key in ("id", "file_name", "height", "width"))
+    if type(id) is not int or id < 0:
+        raise ValueError(f"the image id {id!r} is no number from 0 on")
+    if not isinstance(name, str) or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"image {id}: the file_name {name!r} is none within the folder of images")
+    if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > LARGEST:
+        raise ValueError(f"image {id}: height x width is {height!r} x {width!r}")
+
+
+def _damage(picture: Picture, annotations: str | Path) -> DataError | None:
+    """The first outline of an image that is damaged, if any: its label cannot be trusted either."""
+    try:
+        for thing in picture.things:
+            _check_outline(thing, picture)
+    except DataError as error:
+        return DataError(f"{annotations}: {error}")
+    return None
 
 
 def _chosen(pictures: list[Picture], ids: list[str], what: str) -> list[Picture]:
@@ -231,8 +264,69 @@ def _write_mask(picture: Picture, *, folder: Path, classes: Classes) -> None:
     write_mask(png_of(folder, picture.id), semantic_mask(picture), classes)
 
 
+def _check_outline(thing: Thing, picture: Picture) -> None:
+    """Refuse what pycocotools would draw garbage of, or die of: it checks neither corners nor packed run lengths."""
+    outline, size = thing.outline, [picture.height, picture.width]
+    try:
+        if isinstance(outline, list):
+            for polygon in outline:
+                _check_corners(polygon, size)
+            return
+        if list(outline["size"]) != size:
+            raise ValueError(f"run lengths of {outline['size']} pixels")
+        packed = isinstance(outline["counts"], str | bytes)
+        lengths = _unpacked(outline["counts"]) if packed else outline["counts"]
+        if any(length < 0 or length != int(length) for length in lengths) or sum(lengths) != size[0] * size[1]:
+            raise ValueError(f"its run lengths are not those of {size[0] * size[1]} pixels")
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise _unusable(thing, picture, error) from error
+
+
+def _check_corners(polygon: list[float], size: list[int]) -> None:
+    if not math.isfinite(sum(polygon)):
+        raise ValueError("a corner is no finite number")
+    longer = max(size)
+    for values, side in ((polygon[::2], size[1]), (polygon[1::2], size[0])):
+        if values and not -longer <= min(values) <= max(values) <= side + longer:
+            raise ValueError(f"the corner {max(values, key=abs)} is far outside of the image")
+
+
+def _unpacked(text: str | bytes) -> list[int]:
+    """Run lengths of COCO's packed form: five bits a character, and from the fourth on the change to the last but one.
+
+    Raises:
+        ValueError: a character that has no place in it, or an end amid a number.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for code in text.encode() if isinstance(text, str) else text:
+        bits = code - 48
+        if not 0 <= bits < 64 or shift > 30:
+            raise ValueError("its packed run lengths are damaged")
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("its packed run lengths are cut short")
+    return lengths
+
+
+def _unusable(thing: Thing, picture: Picture, error: Exception) -> DataError:
+    wrong = f"{error} is missing" if isinstance(error, KeyError) else error
+    return DataError(
+        f"annotation {thing.id} ({thing.name}) of image {picture.id}, {picture.height} x {picture.width}, has no "
+        f"usable segmentation: {wrong}"
+    )
+
+
 def _pixels(thing: Thing, picture: Picture) -> np.ndarray:
     """(height, width) bool: the inside of an outline that is polygons, plain run lengths or packed ones."""
+    _check_outline(thing, picture)
     outline, size = thing.outline, [picture.height, picture.width]
     try:
         if isinstance(outline, list):
@@ -242,17 +336,12 @@ def _pixels(thing: Thing, picture: Picture) -> np.ndarray:
             encoded = run_lengths.merge(run_lengths.frPyObjects(outline, *size))
         else:
             plain = isinstance(outline["counts"], list)
-            if list(outline["size"]) != size or (plain and sum(outline["counts"]) != size[0] * size[1]):
-                raise ValueError(f"run lengths of {outline['size']} pixels, or too few or many of them")
             encoded = run_lengths.frPyObjects(outline, *size) if plain else outline
         with warnings.catch_warnings():  # pycocotools' arrays miss a keyword that NumPy 2 wants; it does no harm
             warnings.simplefilter("ignore", DeprecationWarning)
             return run_lengths.decode(encoded) > 0
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(
-            f"annotation {thing.id} ({thing.name}) of image {picture.id}, {size[0]} x {size[1]}, "
-            f"has no usable segmentation: {error}"
-        ) from error
+        raise _unusable(thing, picture, error) from error
 
 
 def _check_sizes(manifest: Manifest, pictures: dict[str, Picture], annotations: str | Path) -> None:

@@ -1,18 +1,20 @@
 """A data set of the user's own: folders of images and masks, lists of ids and a table of labels."""
 
-import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from wsss_core.data.classes import VOID, Classes, DataError
-from wsss_core.data.manifest import Manifest, build_manifest, of_subset, read_ids
+from wsss_core.data.decoding import PICTURES
+from wsss_core.data.manifest import Manifest, build_manifest, of_subset, raise_faults, read_ids
 from wsss_core.data.masks import read_mask
+from wsss_core.recipes.config import RecipeError
 from wsss_core.recipes.kinds import Declared
+from wsss_core.recipes.label_table import read_table
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-LABEL_COLUMNS = ("image_id", "classes")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
 
 
 def names_of(declared: Declared) -> Sequence[str]:
@@ -21,13 +23,17 @@ def names_of(declared: Declared) -> Sequence[str]:
 
 
 def manifest_of(declared: Declared, *, subset: str, classes: Classes, workers: int) -> Manifest:
-    """``folder_manifest`` of a declared data set; images without any class are background."""
+    """``folder_manifest`` of a declared data set; images without any class are background.
+
+    ``labelled`` is what a plan adds to the declaration: whether the subset needs labels.
+    """
     return folder_manifest(
         images=declared["images"],
         masks=declared["masks"],
         split=of_subset(declared["lists"], subset),
         labels=declared["labels"],
         classes=classes,
+        labelled=declared.get("labelled", True),
         drop_unlabelled=False,
         workers=workers,
     )
@@ -41,6 +47,7 @@ def folder_manifest(
     labels: str | Path,
     classes: Classes,
     image_suffixes: Sequence[str] = IMAGE_SUFFIXES,
+    labelled: bool = True,
     drop_unlabelled: bool = True,
     require_masks: bool = False,
     workers: int = 8,
@@ -48,7 +55,7 @@ def folder_manifest(
     """Build the manifest of a split of a data set that is declared by its folders alone.
 
     Args:
-        images: folder of ``<id>.jpg``, ``.jpeg`` or ``.png``.
+        images: folder of ``<id>.jpg`` and the like, see ``image_suffixes``.
         masks: folder of ``<id>.png``, or None; an image without a mask can be trained on, not scored.
         split: text file of image ids, one a line.
         labels: CSV with the columns image_id and classes, names joined by ";", or the word "masks": an image
@@ -56,6 +63,8 @@ def folder_manifest(
             nothing else, yet it is more than weak supervision grants where nobody has drawn masks.
         classes: the classes; images that only have classes dropped by a subset are left out.
         image_suffixes: the suffixes of images, in either case.
+        labelled: an image that the labels say nothing of is an error; otherwise it is one without any class, as it
+            may be where it is to be predicted alone.
         drop_unlabelled: leave out images without any class.
         require_masks: an image without a mask is an error, as it is where the split is to be scored.
         workers: threads that check the images.
@@ -66,14 +75,19 @@ def folder_manifest(
     image_paths = _by_stem(images, image_suffixes)
     mask_paths = {} if masks is None else _by_stem(masks, (".png",))
     ids = read_ids(split)
-    _check_present(ids, image_paths, f"{split}: images that are not in {images}")
+    read = f"with one of the suffixes {', '.join(image_suffixes)}"
+    _check_present(ids, image_paths, f"{split}: images that are not in {images} {read}")
     if str(labels) == "masks":
-        _check_present(ids, mask_paths, f"labels from masks: images without a mask in {masks}")
+        known: Container[str] = mask_paths
+        without = f"labels from masks: images without a mask in {masks}"
         labels_of = _mask_labels(mask_paths, classes)
     else:
         table = read_label_table(labels)
-        _check_present(ids, table, f"{labels}: images of {split} without a row")
-        labels_of = table.__getitem__
+        known, without = table, f"{labels}: images of {split} without a row"
+        labels_of = partial(_row_of, table)
+        raise_faults([fault for id in ids if (fault := _unknown_class(id, labels_of(id), labels, classes))])
+    if labelled:
+        _check_present(ids, known, without)
     return build_manifest(
         ids=ids,
         image_of=image_paths.__getitem__,
@@ -83,24 +97,29 @@ def folder_manifest(
         drop_unlabelled=drop_unlabelled,
         require_masks=require_masks,
         workers=workers,
+        formats=PICTURES,
     )
 
 
 def read_label_table(path: str | Path) -> dict[str, list[str]]:
-    """Read a CSV with the columns image_id and classes; names are joined by ";", none is an empty cell."""
+    """``read_table``; what is wrong with the table is a DataError."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-            table = csv.DictReader(file)
-            if not set(LABEL_COLUMNS) <= set(table.fieldnames or ()):
-                raise ValueError(f"the columns {' and '.join(LABEL_COLUMNS)} are needed, it has {table.fieldnames}")
-            rows = [(row["image_id"].strip(), row["classes"] or "") for row in table]
-    except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as a table of labels: {error}") from error
-    labels = {id: [name.strip() for name in names.split(";") if name.strip()] for id, names in rows}
-    if len(labels) < len(rows):
-        twice = next(id for index, (id, _) in enumerate(rows) if id in {other for other, _ in rows[:index]})
-        raise DataError(f"{path}: image {twice} has more than one row")
-    return labels
+        return read_table(path)
+    except RecipeError as error:
+        raise DataError(str(error)) from error
+
+
+def _row_of(table: dict[str, list[str]], id: str) -> list[str]:
+    return table.get(id, [])
+
+
+def _unknown_class(id: str, names: list[str], labels: str | Path, classes: Classes) -> DataError | None:
+    try:
+        for name in names:
+            classes.label(name)
+    except DataError as error:
+        return DataError(f"{labels}: image {id}: {error}")
+    return None
 
 
 def _mask_labels(paths: dict[str, Path], classes: Classes) -> Callable[[str], list[str]]:
@@ -108,6 +127,8 @@ def _mask_labels(paths: dict[str, Path], classes: Classes) -> Callable[[str], li
     every = classes.without_subset()
 
     def labels_of(id: str) -> list[str]:
+        if id not in paths:
+            return []
         values = np.unique(read_mask(paths[id], every)).tolist()
         return [every.names[value - 1] for value in values if value not in (0, VOID)]
 
@@ -128,7 +149,7 @@ def _by_stem(folder: str | Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return paths
 
 
-def _check_present(ids: list[str], there: dict, what: str) -> None:
+def _check_present(ids: list[str], there: Container[str], what: str) -> None:
     missing = [id for id in ids if id not in there]
     if missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")

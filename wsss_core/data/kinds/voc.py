@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from wsss_core.data.classes import Classes, DataError
+from wsss_core.data.decoding import PUBLISHED, opened
 from wsss_core.data.manifest import Manifest, build_manifest, read_ids
+from wsss_core.data.masks import read_mask
+from wsss_core.recipes import sources
 from wsss_core.recipes.kinds import Declared
 
 logger = logging.getLogger(__name__)
@@ -19,8 +22,6 @@ VOC_CLASSES = (
     "tvmonitor",
 )  # fmt: skip
 VOC_SUBSETS = ("train", "val", "trainval", "train_aug", "test")
-VOC_PAGE = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
-SBD_PAGE = "http://home.bharathh.info/pubs/codes/SBD/download.html"
 
 # Images with each class, by the number of images of the full split: 1,464 are train, 10,582 train_aug.
 LABEL_TOTALS = {
@@ -31,13 +32,13 @@ LABEL_TOTALS = {
     ),
 }  # fmt: skip
 
-LAYOUT = f"""The folder should hold, as the devkit of {VOC_PAGE} does,
+LAYOUT = f"""The folder should hold, as the devkit of {sources.VOC} does,
   JPEGImages/<id>.jpg
   Annotations/<id>.xml
   SegmentationClass/<id>.png
   ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt"""
 SBD_LAYOUT = f"""The Semantic Boundaries Dataset of Berkeley is at
-  {SBD_PAGE}
+  {sources.SBD}
 Of its folder only the lists train.txt and val.txt are needed, in itself, in dataset/ or in
 benchmark_RELEASE/dataset/"""
 
@@ -65,7 +66,8 @@ def voc_manifest(
 
     train_aug (10,582 images) is train, then the images of SBD's train and val that are in neither train nor
     val of VOC, by id; a list ``ImageSets/Segmentation/train_aug.txt`` in the devkit is taken instead. Their
-    masks are VOC's own where VOC has one: weak supervision needs no others. test has no labels and no masks.
+    masks are VOC's own where VOC has one: nothing but full supervision needs others, and that reads them from a folder
+    of their own (``read_sbd_mask``). test has no labels and no masks.
 
     Args:
         root: the folder that holds JPEGImages, e.g. ``VOCdevkit/VOC2012``.
@@ -102,23 +104,86 @@ def voc_manifest(
     return manifest
 
 
-def read_xml_labels(path: str | Path) -> list[str]:
+def sbd_mask_of(folder: str | Path, id: str) -> Path | None:
+    """The file of an image's mask in a folder of SBD's masks, ``<id>.png`` or SBD's own ``<id>.mat``; None without."""
+    files = (Path(folder, f"{id}{suffix}") for suffix in (".png", ".mat"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def read_sbd_mask(path: Path, classes: Classes, size: tuple[int, int]) -> np.ndarray:
+    """Read a mask as ``read_mask`` does, or a ``.mat`` of SBD, which has no void pixels.
+
+    Args:
+        classes: VOC's, or a subset of them.
+        size: (height, width) of the image.
+
+    Raises:
+        DataError: an unreadable file, another size, or a value that no class has.
+    """
+    if path.suffix != ".mat":
+        return read_mask(path, classes, size)
+    from scipy.io import loadmat  # one run in a hundred needs it
+
+    try:
+        stored = np.asarray(loadmat(path)["GTcls"][0, 0]["Segmentation"])
+    except Exception as error:  # what a broken file raises depends on where it is broken
+        raise DataError(f"{path}: cannot be read as a mask of SBD: {error}") from error
+    if stored.shape != tuple(size):
+        has, needs = (" x ".join(map(str, shape)) for shape in (stored.shape, size))
+        raise DataError(f"{path}: height x width is {has}, the image's is {needs}")
+    if stored.dtype != np.uint8:
+        raise DataError(f"{path}: a mask of SBD has values of 8 bits, not {stored.dtype}")
+    mask = classes.lookup[stored]
+    if mask.min() < 0:
+        raise DataError(f"{path}: mask values {np.unique(stored[mask < 0]).tolist()} belong to no class")
+    return mask.astype(np.uint8)
+
+
+def read_xml_labels(path: str | Path, size: tuple[int, int] | None = None) -> list[str]:
     """Read the names of the classes in an annotation, sorted, each once.
 
     Every object counts, difficult, truncated and occluded ones too. Its box is cut to integers and clamped to
     the image; a box without width or height is no object (so do the authors of P-NOC, in their code).
+
+    Args:
+        size: (height, width) of the picture. One that is annotated with both exchanged is let through, as long as its
+            labels are the same either way.
+
+    Raises:
+        DataError: a file that is no annotation, or one of another picture.
     """
     try:
         tree = ET.parse(path).getroot()
-        limits = [int(_text(tree, f"size/{side}")) for side in ("width", "height")] * 2
-        names = set()
-        for thing in tree.iter("object"):
-            sides = (_text(thing, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
-            box = [min(max(int(float(side)), 0), limit) for side, limit in zip(sides, limits, strict=True)]
-            if box[2] > box[0] and box[3] > box[1]:
-                names.add(_text(thing, "name"))
-    except (OSError, ET.ParseError, ValueError) as error:
+        height, width = (int(_text(tree, f"size/{side}")) for side in ("height", "width"))
+        if min(height, width) < 1:
+            raise ValueError(f"<size> says height x width is {height} x {width}")
+        things = [(_text(thing, "name"), _box(thing)) for thing in tree.iter("object")]
+    # a LookupError is an unknown encoding, an OverflowError a corner at infinity
+    except (OSError, ET.ParseError, ValueError, LookupError, OverflowError) as error:
         raise DataError(f"{path}: cannot be read as a VOC annotation: {error}") from error
+    names = _names_within(things, height, width)
+    if size is not None and (height, width) != size:
+        if (width, height) != size or _names_within(things, *size) != names:
+            raise DataError(
+                f"{path}: <size> says height x width is {height} x {width}, the image's is {size[0]} x {size[1]}: one "
+                "of the two is another picture's"
+            )
+        logger.info("%s: height and width are exchanged in <size>, the labels are the same", path)
+    return names
+
+
+def _box(thing: ET.Element) -> list[int]:
+    """Left, top, right and bottom of an object, cut to integers."""
+    return [int(float(_text(thing, f"bndbox/{side}"))) for side in ("xmin", "ymin", "xmax", "ymax")]
+
+
+def _names_within(things: list[tuple[str, list[int]]], height: int, width: int) -> list[str]:
+    """The names of objects whose box has an area within the image."""
+    names = set()
+    for name, corners in things:
+        box = [min(max(corner, 0), limit) for corner, limit in zip(corners, [width, height] * 2, strict=True)]
+        if box[2] > box[0] and box[3] > box[1]:
+            names.add(name)
     return sorted(names)
 
 
@@ -206,10 +271,16 @@ def _check_present(root: Path, ids: list[str], folder: str, suffix: str) -> None
 
 def _checked_labels(root: Path, classes: Classes, id: str) -> list[str]:
     path = root / "Annotations" / f"{id}.xml"
-    names = read_xml_labels(path)
+    names = read_xml_labels(path, _size_of(root / "JPEGImages" / f"{id}.jpg"))
     for name in names:
         _check_name(path, name, classes)
     return names
+
+
+def _size_of(image: Path) -> tuple[int, int]:
+    """(height, width) as the head of a picture says, which takes no decoding."""
+    with opened(image, PUBLISHED) as picture:
+        return picture.height, picture.width
 
 
 def _check_name(path: Path, name: str, classes: Classes) -> None:
