@@ -215,9 +215,7 @@ def test_a_checkpoint_of_an_epoch_is_the_network_as_it_was_after_it(train, tmp_p
     last = read_model(train(epochs=3), "classifier")[1]
     monkeypatch.undo()
     longer = read_model(train("longer", epochs=3), "classifier")[1]
-    states = {
-        name: read_model(tmp_path / f"longer.epochs/{name}.pt", "classifier")[1] for name in ("first", "middle")
-    }
+    states = {name: read_model(tmp_path / f"longer.epochs/{name}.pt", "classifier")[1] for name in ("first", "middle")}
     assert all(torch.equal(value, last[key]) for key, value in states["first"].items())
     assert not torch.equal(states["middle"]["head.weight"], last["head.weight"])
     assert not torch.equal(states["middle"]["head.weight"], longer["head.weight"])
