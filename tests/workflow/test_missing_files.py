@@ -39,7 +39,7 @@ def coco(tmp_path):
 
 def missing(output: str) -> dict[str, str]:
     """The list of a dry run, {path: what it is}; it is said once."""
-    said = re.findall(r"^Not there, and made by no rule .*:\n((?:  .*\n)+)", output, re.MULTILINE)
+    said = re.findall(r"^Not there, and nothing makes it .*:\n((?:  .*\n)+)", output, re.MULTILINE)
     assert len(said) <= 1
     lines = said[0].splitlines() if said else []
     return dict(line.strip().split(": ", 1) for line in lines)

@@ -46,6 +46,12 @@ def config_schema() -> Schema:
                     name: {"type": "string", "minLength": 1, "description": f"Folder of all {name}; {name} by default."}
                     for name in ("results", "logs", "benchmarks")
                 },
+                "max_mem_mb": {
+                    "type": "integer",
+                    "minimum": 1000,
+                    "description": "The most memory that a job asks for, in MB; 96000 by default. A retry asks for "
+                    "twice the memory, up to this.",
+                },
                 "settings": _settings("What differs from the defaults for every run on every data set."),
                 "runs": _named("Recipes by name.", {"$ref": "#/$defs/run"}),
                 "datasets": _named("Data sets by name.", _dataset()),
