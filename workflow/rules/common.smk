@@ -83,7 +83,10 @@ def say_what_is_missing():
         return
     lines = [f"  {path}: {what}" for path, what in sorted(MISSING.items())]
     text = "\n".join(
-        ["Not there, and nothing makes it (docs/data.md, Files from elsewhere):", *lines]
+        [
+            "Not there, and nothing makes it (docs/data.md, Files from elsewhere):",
+            *lines,
+        ]
     )
     if not (workflow.dryrun or workflow.touch):
         raise RecipeError(text)
