@@ -207,7 +207,7 @@ def test_plain_names_have_the_first_seed(recipes):
     assert recipes.parse("pnoc@seed12") == ("pnoc", 12)
 
 
-@pytest.mark.parametrize("run", ["pnoc@seed", "pnoc@seedx", "pnoc@seed-1"])
+@pytest.mark.parametrize("run", ["pnoc@seed", "pnoc@seedx", "pnoc@seed-1", "pnoc@sed1", "pnoc@1"])
 def test_a_seed_that_is_no_number_is_refused(recipes, run):
     with pytest.raises(RecipeError, match=f"run '{run}': write a seed as in pnoc@seed2"):
         recipes.parse(run)
@@ -216,6 +216,15 @@ def test_a_seed_that_is_no_number_is_refused(recipes, run):
 def test_an_unknown_run_lists_the_runs(recipes):
     with pytest.raises(RecipeError, match=rf"unknown run 'poc'; the runs of config\.yaml are {RUNS}"):
         recipes.flat("voc", "poc")
+
+
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(recipes):
+    with pytest.raises(RecipeError, match=r"unknown run 'pnok'; .* \(did you mean pnoc\?\)"):
+        recipes.flat("voc", "pnok")
+    with pytest.raises(
+        RecipeError, match=r"unknown data set 'dmo'; config\.yaml has voc, demo \(did you mean demo\?\)"
+    ):
+        recipes.flat("dmo", "pnoc")
 
 
 def test_every_seed_of_a_run_has_a_name(recipes):

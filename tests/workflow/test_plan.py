@@ -154,6 +154,14 @@ def test_full_supervision_needs_neither_a_classifier_nor_pseudo_masks(tmp_path):
     ("target", "message"),
     [
         ("demo/pnoc_nosal/saliency_miou.json", r"pnoc_nosal\.saliency is none: .* cannot be made"),
+        ("demo/pnok/seg_miou.json", r"unknown run 'pnok'; the runs of config\.yaml are cam, .*\(did you mean pnoc\?\)"),
+        ("demo/pnoc@sed1/seg_miou.json", r"run 'pnoc@sed1': write a seed as in pnoc@seed2"),
+        ("dem/pnoc/seg_miou.json", r"unknown data set 'dem'; config\.yaml has voc, .*\(did you mean demo\?\)"),
+        (
+            "demo/tables/pnoc_table77.md",
+            r"unknown table 'pnoc_table77'; workflow/papers has .*did you mean pnoc_table7",
+        ),
+        ("demo/figures/pnoc_table7.png", r"unknown figure 'pnoc_table7'; workflow/papers has pnoc_figure6"),
         ("demo/supervised_v3/pseudo_miou.json", r"supervised_v3\.refinement is truth: .* cannot be made"),
         (
             "demo/pnoc_nosal/cams/train.zarr",
@@ -170,6 +178,26 @@ def test_what_a_run_does_not_have_cannot_be_asked_for(tmp_path, target, message)
     done = snakemake(tmp_path, "--dry-run", targets=[f"results/{target}"])
     assert done.returncode != 0
     assert re.search(message, done.stdout), done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("score", ["priors_miou.json", "priors_miou_val.json", "pseudo_miou.json", "seg_miou.json"])
+def test_scores_of_a_data_set_without_masks_are_refused_and_its_pictures_are_not(tmp_path, score):
+    lists = {"train": "train.txt", "val": "val.txt"}
+    own = {
+        "kind": "folders", "images": "images", "masks": None, "labels": "labels.csv", "names": ["bee"], "colours": None,
+        "lists": lists, "splits": {"train": "train", "scored": "train", "val": "val"}, "classes": None,
+        "settings": {"saliency": {"poolnet": None}},
+    }  # fmt: skip
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels.csv").write_text("image_id,classes\na,bee\nb,bee\n")
+    for name, image in (("train", "a"), ("val", "b")):
+        (tmp_path / lists[name]).write_text(f"{image}\n")
+    call = {"config": {"datasets": {"own": own}}}
+    done = snakemake(tmp_path, "--dry-run", targets=[f"results/own/cam/{score}"], **call)
+    assert done.returncode != 0
+    assert re.search(r"datasets\.own\.masks is null, so nothing can be scored", done.stdout), done.stdout[-2000:]
+    plan = planned(tmp_path, targets=["results/own/cam/pictures.png", "results/own/cam/masks/val"], **call)
+    assert (plan["draw_pictures"], plan["predict_masks"]) == (1, 1)
 
 
 def test_a_run_with_another_seed_takes_nothing_from_the_first_seed_but_the_data(complete):

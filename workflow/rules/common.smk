@@ -11,12 +11,13 @@ from wsss_core.recipes.kinds import (
     KINDS,
     check_apart,
     deciding,
+    has_masks,
     list_files,
     makes_masks,
     missing_files,
     needs_further_masks,
 )
-from wsss_core.recipes.recipes import SUBSET, Recipes
+from wsss_core.recipes.recipes import NAME, SUBSET, Recipes, unknown
 from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import identity
 from wsss_core.recipes.tree import Tree
@@ -26,8 +27,8 @@ TREE = Tree.of(config)
 
 
 wildcard_constraints:
-    dataset="|".join(config["datasets"]),
-    run=f"({'|'.join(config['runs'])})(@seed[0-9]+)?",
+    dataset=NAME,  # of any data set and run, so that one that is not there is said with those that are
+    run=f"{NAME}(@[^/]*)?",
     subset=SUBSET,
     backbone="[A-Za-z0-9_.-]+",
 
@@ -281,7 +282,7 @@ def seed_of(wildcards):
 
 def declared(wildcards):
     """The data set as config.yaml declares it."""
-    return config["datasets"][wildcards.dataset]
+    return RECIPES.data_set(wildcards.dataset)
 
 
 def of_dataset(*keys):
@@ -334,6 +335,20 @@ def truth_for(role):
         if makes_masks(declared(wildcards))
         else []
     )
+
+
+def truth_to_score(role):
+    """Input function: as ``truth_for``, refused for a data set that has no masks, before anything is trained."""
+
+    def masks(wildcards):
+        if not has_masks(declared(wildcards)):
+            raise RecipeError(
+                f"datasets.{wildcards.dataset}.masks is null, so nothing can be scored: ask for what needs no truth, "
+                f"such as {TREE.path('masks', dataset=wildcards.dataset, run='RUN', subset=subset_for(role)(wildcards))}"
+            )
+        return truth_for(role)(wildcards)
+
+    return masks
 
 
 def truth_of_training(wildcards):

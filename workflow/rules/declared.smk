@@ -1,6 +1,5 @@
 """Tables and figures of papers as they are declared in workflow/papers, a folder a paper."""
 
-import re
 from functools import cache
 
 import yaml
@@ -13,19 +12,13 @@ DECLARED = {
 }
 
 
-def declared_in(kind):
-    """The names of all tables or figures, as a pattern; a file is called after its number, such as figure6."""
-    names = [
-        name
-        for name, path in DECLARED.items()
-        if path.stem.startswith("figure") == (kind == "figure")
-    ]
-    return "|".join(map(re.escape, names))
-
-
 @cache
-def declaration(name):
+def declaration(kind, name):
     """A checked table or figure; read when it is asked for, since most calls of Snakemake make none."""
+    # a file is called after its number, such as figure6
+    known = [n for n in DECLARED if ("_figure" in n) == (kind == "figure")]
+    if name not in known:
+        raise RecipeError(unknown(kind, name, known, "workflow/papers has"))
     content = yaml.safe_load(DECLARED[name].read_text(encoding="utf-8"))
     validate(content, str(Path(workflow.basedir, "workflow/schemas/table.schema.yaml")))
     return content
@@ -33,12 +26,14 @@ def declaration(name):
 
 def resolved_table(wildcards):
     """Params function: the table, with the file of each number."""
-    return resolve(declaration(wildcards.table), wildcards.dataset, RECIPES, TREE)
+    return resolve(
+        declaration("table", wildcards.table), wildcards.dataset, RECIPES, TREE
+    )
 
 
 def curves_of_figure(wildcards):
     """The files with the curves of a figure, in the order of its lines."""
     return [
         TREE.path("priors_miou", dataset=wildcards.dataset, run=line["run"])
-        for line in declaration(wildcards.figure)["lines"]
+        for line in declaration("figure", wildcards.figure)["lines"]
     ]

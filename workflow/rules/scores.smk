@@ -9,7 +9,7 @@ rule evaluate_cams:
     input:
         cams=of("cams", "scored"),
         manifest=manifest_for("scored"),
-        truth=truth_for("scored"),
+        truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
         result=TREE.path("priors_miou"),
@@ -39,7 +39,7 @@ use rule evaluate_cams as evaluate_cams_on_val with:
     input:
         cams=of("cams", "val"),
         manifest=manifest_for("val"),
-        truth=truth_for("val"),
+        truth=truth_to_score("val"),
         classes=TREE.path("classes"),
     output:
         result=TREE.path("priors_miou_val"),
@@ -62,7 +62,7 @@ rule evaluate_epochs:
         epochs=of("epochs"),
         model=of("classifier"),
         manifest=manifest_for("scored"),
-        truth=truth_for("scored"),
+        truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
         result=TREE.path("priors_by_epoch"),
@@ -98,7 +98,7 @@ rule evaluate_saliency:
         coarse=of("saliency_masks", "scored"),
         refined=if_any("saliency", "scored"),
         manifest=manifest_for("scored"),
-        truth=truth_for("scored"),
+        truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
         result=TREE.path("saliency_miou"),
@@ -129,7 +129,7 @@ rule evaluate_saliency_gt:
         coarse=of("c2am_maps", "scored"),
         refined=if_any("saliency", "scored"),
         manifest=manifest_for("scored"),
-        truth=truth_for("scored"),
+        truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
         result=TREE.path("saliency_gt_miou"),
@@ -159,7 +159,7 @@ rule evaluate_pseudo_masks:
     input:
         maps=refined_maps("scored"),
         manifest=manifest_for("scored"),
-        truth=truth_for("scored"),
+        truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
         result=TREE.path("pseudo_miou"),
@@ -189,7 +189,7 @@ use rule evaluate_pseudo_masks as evaluate_pseudo_masks_on_val with:
     input:
         maps=refined_maps("val"),
         manifest=manifest_for("val"),
-        truth=truth_for("val"),
+        truth=truth_to_score("val"),
         classes=TREE.path("classes"),
     output:
         result=TREE.path("pseudo_miou_val"),
@@ -211,7 +211,7 @@ rule evaluate_segmentation:
     input:
         masks=of("masks", "val"),
         manifest=manifest_for("val"),
-        truth=truth_for("val"),
+        truth=truth_to_score("val"),
         classes=TREE.path("classes"),
     output:
         result=TREE.path("seg_miou"),
@@ -251,7 +251,7 @@ rule mean_over_seeds:
     log:
         TREE.log("mean_over_seeds", "dataset", "run"),
     wildcard_constraints:
-        run="|".join(config["runs"]),
+        run=NAME,
     conda:
         "../../environment.yml"
     resources:

@@ -9,7 +9,7 @@ localrules:
 rule class_properties:
     input:
         manifest=manifest_for("scored"),
-        truth=truth_for("scored"),
+        truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
         table=TREE.path("class_properties"),
@@ -43,7 +43,7 @@ rule make_table:
     log:
         TREE.log("make_table", "dataset", "table"),
     wildcard_constraints:
-        table=declared_in("table"),
+        table=NAME,
     conda:
         "../../environment.yml"
     resources:
@@ -72,7 +72,7 @@ rule plot_curves:
     log:
         TREE.log("plot_curves", "dataset", "figure"),
     wildcard_constraints:
-        figure=declared_in("figure"),
+        figure=NAME,
     conda:
         "../../environment.yml"
     resources:
@@ -80,7 +80,7 @@ rule plot_curves:
         runtime="10m",
     params:
         names=lambda wildcards: [
-            line["name"] for line in declaration(wildcards.figure)["lines"]
+            line["name"] for line in declaration("figure", wildcards.figure)["lines"]
         ],
         revision=REVISION["plot_curves"],
     message:

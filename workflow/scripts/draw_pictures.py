@@ -8,7 +8,7 @@ from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
 from wsss_core.maps.store import MapStore
-from wsss_core.reports.pictures import cam_panel, draw_sheet, grey_panel, mask_panel, picture_panel, truth_panel
+from wsss_core.reports.pictures import TRUTH, cam_panel, draw_sheet, grey_panel, mask_panel, picture_panel, truth_panel
 
 classes = Classes.read(snakemake.input.classes)
 grey = {"C2AM": snakemake.input.coarse, "PoolNet": snakemake.input.saliency}
@@ -20,7 +20,7 @@ draw_sheet(
         "CAM": cam_panel(MapStore(snakemake.input.cams), classes),
         **{name: grey_panel(Path(folder)) for name, folder in grey.items() if folder},
         **{name: mask_panel(Path(folder), classes) for name, folder in masks.items() if folder},
-        "truth": truth_panel(classes),
+        TRUTH: truth_panel(classes),
     },
     output=Path(snakemake.output[0]),
     count=snakemake.params.images,

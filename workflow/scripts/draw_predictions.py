@@ -7,7 +7,7 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
-from wsss_core.reports.pictures import draw_sheet, mask_panel, picture_panel, truth_panel
+from wsss_core.reports.pictures import TRUTH, draw_sheet, mask_panel, picture_panel, truth_panel
 
 classes = Classes.read(snakemake.input.classes)
 draw_sheet(
@@ -15,7 +15,7 @@ draw_sheet(
     panels={
         "picture": picture_panel,
         "prediction": mask_panel(Path(snakemake.input.masks), classes),
-        "truth": truth_panel(classes),
+        TRUTH: truth_panel(classes),
     },
     output=Path(snakemake.output[0]),
     count=snakemake.params.images,

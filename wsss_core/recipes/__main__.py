@@ -53,8 +53,7 @@ def _parsed(recipes: Recipes, text: str) -> tuple[str, str]:
     dataset, slash, run = text.partition("/")
     if not slash:
         raise RecipeError(f"{text!r}: write the data set and the run, such as voc/pnoc")
-    if dataset not in recipes.datasets:
-        raise RecipeError(f"unknown data set {dataset!r}; config.yaml has {', '.join(recipes.datasets)}")
+    recipes.data_set(dataset)
     recipes.parse(run)
     return dataset, run
 

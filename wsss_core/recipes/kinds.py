@@ -324,3 +324,8 @@ def _read(file: Path | None) -> set[str]:
         return set()
     text = file.read_text(encoding="utf-8-sig", errors="replace")  # the job says what cannot be decoded
     return {line.strip() for line in text.splitlines()} - {""}
+
+
+def has_masks(declared: Declared) -> bool:
+    """Whether a data set has true masks, its own or made by the pipeline."""
+    return declared["kind"] != "folders" or declared["masks"] is not None

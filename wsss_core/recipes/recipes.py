@@ -3,8 +3,9 @@
 What a run has in a slot, and which value of a setting wins, is in ``slots.py``.
 """
 
+import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from wsss_core.recipes.config import RecipeError, ordered
@@ -15,6 +16,7 @@ from wsss_core.recipes.slots import REFERENCES, Slot, ancestry, resolve
 from wsss_core.recipes.tree import MADE_WITH
 
 SUBSET = "[A-Za-z0-9_]+"  # a subset's name, which is a part of paths
+NAME = "[A-Za-z0-9_-]+"  # of a run, a data set, a table
 
 
 class Recipes:
@@ -43,13 +45,22 @@ class Recipes:
     def parse(self, run: str) -> tuple[str, int]:
         """A run's recipe and seed."""
         name, at, seed = run.partition("@seed")
+        bare = name.partition("@")[0]
+        if bare != name and bare in self.runs:
+            raise RecipeError(f"run {run!r}: write a seed as in {bare}@seed2")
         if name not in self.runs:
-            raise RecipeError(f"unknown run {name!r}; the runs of config.yaml are {', '.join(self.runs)}")
+            raise RecipeError(unknown("run", name, self.runs, "the runs of config.yaml are"))
         if at and not seed.isdecimal():
             raise RecipeError(f"run {run!r}: write a seed as in {name}@seed2")
         if at:
             _checked_seed(int(seed), f"run {run!r}")
         return name, int(seed) if at else self.config["seeds"][0]
+
+    def data_set(self, name: str) -> dict[str, Any]:
+        """A data set as config.yaml declares it."""
+        if name not in self.datasets:
+            raise RecipeError(unknown("data set", name, self.datasets, "config.yaml has"))
+        return self.datasets[name]
 
     def seeded(self, run: str) -> list[str]:
         """The same recipe with each of the config's seeds; the first keeps its plain name."""
@@ -57,7 +68,7 @@ class Recipes:
 
     def train_subset(self, dataset: str, subset: str) -> str:
         """The subset whose stores hold the images of ``subset``: the scored images are a part of the training ones."""
-        splits = self.datasets[dataset]["splits"]
+        splits = self.data_set(dataset)["splits"]
         return splits["train"] if subset == splits["scored"] else subset
 
     # --- methods and settings ---
@@ -67,6 +78,7 @@ class Recipes:
         name, _ = self.parse(run)
         key = dataset, name, slot
         if key not in self._slots:
+            self.data_set(dataset)
             self._slots[key] = resolve(self.config, dataset, name, slot)
             self._check_slot(dataset, name, slot)
         return self._slots[key]
@@ -335,6 +347,14 @@ class Recipes:
                     f"{where}.erasing.masking_depth is {depth}, but its ordinary classifier {other} has the backbone "
                     f"{backbone} with {depths(backbone)} groups of layers"
                 )
+
+
+def unknown(kind: str, name: str, known: Iterable[str], said: str) -> str:
+    """What to say of a name that is not there: those that are, and which of them may have been meant."""
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f"unknown {kind} {name!r}; {said} {', '.join(known)}" + (
+        f" (did you mean {' or '.join(near)}?)" if near else ""
+    )
 
 
 def _checked_seed(seed: Any, where: str) -> None:

@@ -17,6 +17,7 @@ from wsss_core.maps.store import MapStore
 from wsss_core.reports.tables import read_curve, write_curves
 
 MARGIN, CAPTION = 4, 16
+TRUTH = "truth"  # name of the panel of true masks
 Panel = Callable[[Row], np.ndarray]
 Points = Sequence[tuple[float, float]]
 
@@ -66,9 +67,14 @@ def _colours(mask: np.ndarray, classes: Classes) -> np.ndarray:
 
 
 def draw_sheet(*, manifest: Manifest, panels: dict[str, Panel], output: Path, count: int) -> None:
-    """Write a PNG with a row for each of ``count`` images, evenly spread over the manifest, and a column a panel."""
+    """Write a PNG with a row for each of ``count`` images, evenly spread over the manifest, and a column a panel.
+
+    Where none of the images has a true mask, there is no column ``truth``.
+    """
     step = max(1, len(manifest) // count)
     rows = manifest.rows[::step][:count]
+    if not any(row.mask for row in rows):
+        panels = {name: panel for name, panel in panels.items() if name != TRUTH}
     side = max(max(row.height, row.width) for row in rows)
     cell = side + MARGIN
     sheet = Image.new("RGB", (cell * len(panels), CAPTION + cell * len(rows)), "white")
