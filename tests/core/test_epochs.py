@@ -122,6 +122,23 @@ def black_and_white(tmp_path):
     return Manifest.of(rows), classes
 
 
+def test_the_pixel_in_the_middle_of_a_cell_may_stand_for_it(black_and_white, monkeypatch):
+    """In these masks the middle of every cell is a square."""
+    manifest, classes = black_and_white
+    monkeypatch.setattr(monitoring, "load_classifier", lambda path: Given())
+    monkeypatch.setattr(monitoring, "read_model", lambda path, kind: ({"epoch": 7}, {}))
+
+    def score(cell):
+        settings = MonitoringSettings((0.3,), cell)
+        return evaluate_epochs(
+            checkpoints={"last": "x"}, manifest=manifest, classes=classes, settings=settings, crop=8, device=CPU
+        )["last"]["miou"]  # fmt: skip
+
+    # of eight squares two are found, as 0.3 predicts 1 1 0 and whatever where it was void, then 0 1 2 2
+    assert score("middle") == pytest.approx((0 + 0 + 2 / 8) / 3)
+    assert score("corner") == pytest.approx((2 / 2 + 3 / 4 + 1 / 2) / 3)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2])
 def test_maps_are_scored_on_their_own_grid_at_every_threshold(black_and_white, monkeypatch, batch_size):
     """Shares of the maximum: black picture, circle 1, 0.5, 0.25, 0; white one, circle 0, 1, 0, 0.17, square 0.25, 0,

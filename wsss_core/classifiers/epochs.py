@@ -5,7 +5,7 @@ not those of full-size priors and are only good for comparing epochs.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def evaluate_epochs(
     for name, path in checkpoints.items():
         model = load_classifier(path).eval()
         placed(model, device)
-        matrices, probabilities = _look(model, path, loader, manifest, classes, settings.thresholds, device)
+        matrices, probabilities = _look(model, path, loader, manifest, classes, settings, device)
         mious = [mean_iou(matrix) for matrix in matrices]
         best = int(np.argmax(mious))
         scores[name] = {
@@ -98,11 +98,11 @@ def _look(
     loader: DataLoader[tuple[Tensor, Tensor, int]],
     manifest: Manifest,
     classes: Classes,
-    thresholds: Sequence[float],
+    settings: MonitoringSettings,
     device: torch.device,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Confusion matrices (T, K, K) of all thresholds, and probabilities (N, C)."""
-    labels, count = manifest.multi_hot(classes), len(classes) + 1
+    labels, count, thresholds = manifest.multi_hot(classes), len(classes) + 1, settings.thresholds
     matrices, probabilities = np.zeros((len(thresholds), count, count), np.int64), []
     for pixels, masks, indices in loader:
         maps = model.maps(pixels.to(device, memory_format=torch.channels_last))
@@ -114,8 +114,9 @@ def _look(
             )
         probabilities.append(torch.sigmoid(means).cpu().numpy())
         cams = normalize_cam(maps).cpu().numpy()
-        # nearest as OpenCV has it: the pixel at the top left of a cell, where Pillow takes the one in the middle
-        small = F.interpolate(masks, cams.shape[-2:], mode="nearest")[:, 0].numpy()
+        # OpenCV's nearest, in the published code, is the pixel at the top left of a cell; Pillow's is in its middle
+        nearest = {"corner": "nearest", "middle": "nearest-exact"}[settings.cell]
+        small = F.interpolate(masks, cams.shape[-2:], mode=nearest)[:, 0].numpy()
         for cam, mask, index in zip(cams, small, indices.tolist(), strict=True):
             present = np.flatnonzero(labels[index])
             matrices += sweep(cam[present], present + 1, mask, thresholds, count)

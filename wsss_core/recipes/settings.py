@@ -239,6 +239,9 @@ class MonitoringSettings(Section):
 
     thresholds: Thresholds = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)
     """Background thresholds to try."""
+    cell: Literal["corner", "middle"] = "corner"
+    """Pixel of the true mask that stands for a cell of the maps: the top left one, as published, or the middle one;
+    it matters where a cell is a large part of a picture."""
 
 
 # --- saliency: where there is any object ------------------------------------------------------------------------------
