@@ -17,6 +17,7 @@ from wsss_core.classifiers.training import label_batches, train_classifier
 from wsss_core.data import make_classes
 from wsss_core.fitting.optim import parameter_groups
 from wsss_core.networks.backbones import build_backbone
+from wsss_core.recipes.revisions import REVISION
 
 CPU = torch.device("cpu")
 
@@ -266,3 +267,19 @@ def test_erasing_needs_an_ordinary_classifier(train, terms_of):
 def test_masks_deeper_than_the_ordinary_classifier_are_refused(train, terms_of):
     with pytest.raises(ValueError, match="masking depth 6: this backbone has 5 groups"):
         train("occse", ordinary=train("oc", epochs=1), terms=terms_of("occse", erasing={"masking_depth": 6}))
+
+
+@pytest.mark.parametrize("change", ["classes", "revision"])
+def test_a_kept_state_of_other_classes_or_of_an_older_revision_is_not_gone_on_from(train, tiny, monkeypatch, change):
+    before = read_model(train(), "classifier")[1]["head.weight"]
+    calls = []
+    step = ClassifierStep.__call__
+    monkeypatch.setattr(ClassifierStep, "__call__", lambda *given: (calls.append(1), step(*given))[1])
+    assert torch.equal(read_model(train(), "classifier")[1]["head.weight"], before)
+    assert not calls  # the same training was over
+    if change == "revision":
+        monkeypatch.setitem(REVISION, "train_classifier", REVISION["train_classifier"] + 1)
+        train()
+    else:
+        train(classes=make_classes(["circle", "square", "sun"]))
+    assert len(calls) == 4

@@ -154,3 +154,9 @@ def test_checksums_of_zip_files_alone_are_looked_at(tmp_path):
         check_zip(path)
     path.write_bytes(b"another format" + path.read_bytes())  # as an old .pth that happens to hold a zip's end
     check_zip(path)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), OSError("the disk is away")])
+def test_what_says_nothing_about_a_files_content_keeps_its_message(error):
+    with pytest.raises(type(error), match=str(error)), reading("a.pt", "is damaged", "delete it"):
+        raise error

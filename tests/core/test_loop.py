@@ -1,5 +1,6 @@
 """What every training shares: resuming, history, refusals."""
 
+import errno
 import shutil
 from pathlib import Path
 
@@ -124,6 +125,61 @@ def test_edited_code_goes_on_with_a_training_and_trains_a_finished_one_again(tmp
     again = Training()
     again.fit(output)
     assert again.steps[0] == first
+
+
+def damage(content: bytes, kind: str) -> bytes:
+    if kind == "flipped in its weights":
+        name = b"/data/0"
+        place = content.index(name) + len(name)
+        place += -place % 64  # data are aligned
+        return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+    return {
+        "flipped at its start": bytes([content[0] ^ 1]) + content[1:],
+        "flipped at its end": content[:-20] + bytes([content[-20] ^ 1]) + content[-19:],
+        "cut short": content[: len(content) // 2],
+        "empty": b"",
+    }[kind]
+
+
+@pytest.mark.parametrize(
+    "kind", ["flipped in its weights", "flipped at its start", "flipped at its end", "cut short", "empty"]
+)
+def test_a_damaged_state_is_named_and_the_training_starts_afresh(tmp_path, at_once, caplog, kind):
+    output = tmp_path / "net.pt"
+    Training().killed(output, 12)
+    state = tmp_path / "net.resume.pt"
+    state.write_bytes(damage(state.read_bytes(), kind))
+    torch.manual_seed(99)
+    again = Training()
+    with caplog.at_level("WARNING"):
+        assert same(again.fit(output), at_once)
+    assert again.steps == list(range(15))
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [f"{state} is damaged"]
+    assert caplog.text.rstrip().endswith("starting from the first epoch")
+    assert len(pd.read_csv(tmp_path / "net.history.csv")) == EPOCHS
+    assert Training().fit(output).keys() == at_once.keys()  # the state is whole again
+
+
+def test_flipped_bytes_of_a_state_never_train_on_with_other_numbers(tmp_path, at_once):
+    output = tmp_path / "net.pt"
+    Training().killed(output, 12)
+    state = tmp_path / "net.resume.pt"
+    content = state.read_bytes()
+    for place in range(0, len(content), len(content) // 40):
+        state.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        assert same(Training().fit(output), at_once), place
+
+
+def test_a_state_that_cannot_be_read_is_no_damage(tmp_path, monkeypatch):
+    output = tmp_path / "net.pt"
+    Training().killed(output, 12)
+
+    def failing(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(loop, "check_zip", failing)
+    with pytest.raises(PermissionError, match=r"Permission denied: .*net\.resume\.pt"):
+        Training().fit(output)
 
 
 def test_other_settings_or_data_start_afresh(tmp_path, at_once):

@@ -1,5 +1,6 @@
 """Stores of maps: what goes in comes out, and nothing damaged is taken for whole."""
 
+import errno
 import json
 import operator
 import pickle
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import zarr
 from torch.utils.data import DataLoader, Dataset
+from zarr.storage import LocalStore
 
 from wsss_core.base.files import whole
 from wsss_core.data import Manifest, Row
@@ -144,6 +146,7 @@ def test_a_store_says_what_it_is(store):
 def test_plain_zarr_reads_it(store, manifest):
     group = zarr.open(store.path, mode="r")
     first = manifest.rows[0]
+    assert group.attrs["wsss"].items() > store.about.items()
     assert group["map"].dtype == np.float16
     assert group["map"].metadata.dimension_names == ("row", "y", "x")
     assert group["image_id"][:].tolist() == manifest.ids
@@ -216,6 +219,85 @@ def test_an_incomplete_store_or_another_layout_is_refused(store, change):
     path.write_text(json.dumps(metadata))
     with pytest.raises(StoreError, match=r"cams\.zarr is not a complete store of layout wsss-maps/4: delete it"):
         MapStore(store.path)["image0"]
+
+
+@pytest.mark.parametrize("change", [{"stride": 8}, {"run": "other"}, {"digests": None}])
+def test_what_a_store_says_of_itself_cannot_be_edited(store, change):
+    path = store.path / "zarr.json"
+    metadata = json.loads(path.read_text())
+    metadata["attributes"]["wsss"] |= change
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(StoreError, match=r"cams\.zarr is damaged at its attributes .*: delete it and run"):
+        len(MapStore(store.path))
+
+
+@pytest.mark.parametrize("table", ["label", "first_row", "size", "image_id"])
+def test_other_values_of_a_table_are_an_error(store, table):
+    array = zarr.open(store.path, mode="r+")[table]
+    array[:] = array[:][::-1]  # with checksums that fit
+    with pytest.raises(StoreError, match=r"cams\.zarr is damaged at its tables .*: delete it and run its rule again"):
+        MapStore(store.path)["image0"]
+
+
+def everything(path: Path) -> list:
+    store = MapStore(path)
+    return [store.about, *((name, store.size(name), *map(np.ndarray.tolist, store[name])) for name in store)]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_a_flipped_bit_is_found_out_or_does_no_harm(manifest, tmp_path, random_maps, write_store, small_shards, dtype):
+    path = write_store(tmp_path / "cams.zarr", manifest, random_maps(manifest), dtype=dtype).path
+    sound, refusals = everything(path), []
+    for file in [file for file in sorted(path.rglob("*")) if file.is_file()]:
+        content = file.read_bytes()
+        for bit in range(0, 8 * len(content), 8 * len(content) // 24 + 1):
+            flipped = bytearray(content)
+            flipped[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(flipped)
+            try:
+                assert everything(path) == sound, (file, bit)
+            except StoreError as error:
+                refusals.append(str(error))
+        file.write_bytes(content)
+    assert len(refusals) > 100
+    assert all(str(path) in text for text in refusals)
+
+
+def test_zarr_alone_finds_flipped_bits_of_a_table(store):
+    path = shards(store, "label")[0]
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(RuntimeError, match="checksum"):
+        zarr.open(store.path, mode="r")["label"][:]
+
+
+FAULTS = [PermissionError(errno.EACCES, "Permission denied"), OSError(errno.ESTALE, "Stale file handle")]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("file", ["zarr.json", "size/c/0/0"])
+def test_a_table_that_cannot_be_read_is_not_called_damaged(store, monkeypatch, fault, file):
+    get = LocalStore.get
+
+    async def failing(local, key, *args, **options):
+        if key == file:
+            raise type(fault)(*fault.args)
+        return await get(local, key, *args, **options)
+
+    monkeypatch.setattr(LocalStore, "get", failing)
+    with pytest.raises(type(fault), match=rf"{fault.args[1]}: .*cams\.zarr"):
+        MapStore(store.path)["image0"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_shard_that_cannot_be_read_is_not_called_damaged(store, monkeypatch, fault):
+    def failing(path, mode):
+        raise type(fault)(*fault.args, str(path))
+
+    monkeypatch.setattr(module, "open", failing, raising=False)
+    with pytest.raises(type(fault), match=rf"{fault.args[1]}: .*cams\.zarr/map/c/0/0/0"):
+        store["image0"]
 
 
 def test_a_missing_store_is_named(tmp_path):

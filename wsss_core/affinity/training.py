@@ -20,6 +20,7 @@ from wsss_core.fitting.loop import fit, placed
 from wsss_core.fitting.optim import PolySGD
 from wsss_core.fitting.precision import Precision
 from wsss_core.networks.backbones import build_backbone
+from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import AffinitySettings, identity
 
 
@@ -86,7 +87,15 @@ def train_affinity(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(identity(settings), manifest.digest(), seed, weights, folder_digest(labels)),
+        digest=digest_of(
+            REVISION["train_affinity"],
+            list(classes.names),
+            identity(settings),
+            manifest.digest(),
+            seed,
+            weights,
+            folder_digest(labels),
+        ),
         lr=lambda: step.optimizer.lr,
     )
     save_model(output, model, "affinity", {"backbone": settings.backbone})

@@ -48,9 +48,12 @@ def reading(path: str | Path, fault: str, way_out: str) -> Iterator[None]:
     """
     try:
         yield
+    except MemoryError:  # says nothing about the file either
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # a damaged offset asks for a wrong place
-            error.filename = error.filename or str(path)  # reads, unlike opening, do not name the file
+            if error.errno is not None:  # without a number, the name would take the message's place
+                error.filename = error.filename or str(path)  # reads, unlike opening, do not name the file
             raise
         raise ValueError(f"{path} {fault} ({error}): {way_out}") from error
 

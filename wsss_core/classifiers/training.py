@@ -20,6 +20,7 @@ from wsss_core.data.samples import LabelledCrops
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed
 from wsss_core.networks.batch_norm import group_batch_norm
+from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import ClassifierSettings, identity
 
 
@@ -98,7 +99,15 @@ def train_classifier(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(sections, manifest.digest(), seed, weights, ordinary),
+        digest=digest_of(
+            REVISION["train_classifier"],
+            list(classes.names),
+            sections,
+            manifest.digest(),
+            seed,
+            weights,
+            ordinary,
+        ),
         lr=lambda: step.learner.optimizer.lr,
         after_epoch=kept,
     )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 import wsss_core
-from wsss_core.base.files import whole
+from wsss_core.base.files import check_zip, reading, whole
 from wsss_core.base.jobs import digest_of
 from wsss_core.fitting.loader import EpochLoader
 
@@ -129,11 +129,23 @@ def _keep(output: str | Path, made_by: dict, state: dict, history: _History, epo
 
 
 def _resume(output: str | Path, made_by: dict, epochs: int, state: dict, history: _History) -> int:
-    """Restore the last epoch's state where there is one of this very training; return the epoch to start with."""
+    """Restore the last epoch's state where there is one of this very training; return the epoch to start with.
+
+    A damaged one is left to the first epoch, which overwrites it.
+
+    Raises:
+        OSError: it cannot be read, whatever is in it.
+    """
     path = _resume_path(output)
     if not path.exists():
         return 0
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        with reading(path, "is damaged", "starting from the first epoch"):
+            check_zip(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except ValueError as error:
+        logger.warning("%s", error)
+        return 0
     if content["digest"] != made_by["digest"]:
         logger.info("%s belongs to other settings or data: starting from the first epoch", path)
         return 0

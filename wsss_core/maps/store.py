@@ -16,9 +16,9 @@ array                 shape, dtype             meaning
 A side of a map is the picture's, rounded up to a multiple of 16 pixels (or of the stride, after a walk), over the
 stride: see ``maps.sizes``.
 
-``attrs["wsss"]`` says what it is (layout, stride, multiple, settings) and, written last, that it is complete. Every
-shard is written once and whole; the fill values are no possible entries (NaN or 255 of maps), so that a lost file is
-found out and never read as empty maps.
+``attrs["wsss"]`` says what it is (layout, stride, multiple, settings) and, written last, that it is complete, with
+digests of the tables' values and of all it says. Every shard is written once and whole; the fill values are no possible
+entries (NaN or 255 of maps), so that a lost file is found out and never read as empty maps.
 """
 
 import hashlib
@@ -26,6 +26,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,8 @@ from numcodecs.zstd import Zstd
 from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
+from wsss_core.base.files import reading
+from wsss_core.base.jobs import digest_of
 from wsss_core.data.manifest import Manifest
 from wsss_core.maps.sizes import MULTIPLE, cells
 
@@ -46,6 +49,8 @@ SHARD = 256
 STEPS = 254  # of a map in uint8
 NO_CHUNK = 2**64 - 1  # in the index of a shard, for a chunk that was never written
 LOST = -32768  # fill value of the tables of numbers, which no entry has
+TABLES = "label", "first_row", "size", "image_id"
+WAY_OUT = "delete it and run its rule again"
 
 
 class StoreError(ValueError):
@@ -98,17 +103,24 @@ class MapWriter:
             compressors=ZstdCodec(level=1, checksum=True), attributes={"scale_factor": 1 / STEPS} if small else None,
         )  # fmt: skip
         labels = [c for row in self.rows for c in row.labels] if self.classwise else [-1] * rows
-        self._table("label", np.array(labels, np.int16), ("row",))
-        self._table("first_row", self.first_row, ("edge",))
-        self._table("size", np.array([(r.height, r.width) for r in self.rows], np.int32), ("image", "side"))
-        self._table("image_id", np.array([row.id for row in self.rows], dtype=np.dtypes.StringDType()), ("image",))
+        self.tables: dict[str, np.ndarray] = {
+            "label": np.array(labels, np.int16),
+            "first_row": self.first_row,
+            "size": np.array([(row.height, row.width) for row in self.rows], np.int32),
+            "image_id": np.array([row.id for row in self.rows], dtype=np.dtypes.StringDType()),
+        }
+        self._table("label", ("row",))
+        self._table("first_row", ("edge",))
+        self._table("size", ("image", "side"))
+        self._table("image_id", ("image",))
         return self
 
-    def _table(self, name: str, values: np.ndarray, dimensions: tuple[str, ...]) -> None:
-        dtype, fill = (str, "") if name == "image_id" else (values.dtype, LOST)
+    def _table(self, name: str, dimensions: tuple[str, ...]) -> None:
+        values = self.tables[name]
         array = self.group.create_array(
-            name, shape=values.shape, dtype=dtype, fill_value=fill, dimension_names=dimensions
-        )
+            name, shape=values.shape, dtype=str if name == "image_id" else values.dtype, fill_value=_fill(name),
+            dimension_names=dimensions, compressors=ZstdCodec(level=0, checksum=True),
+        )  # fmt: skip
         array[...] = values
 
     def append(self, image_id: str, maps: np.ndarray) -> None:
@@ -157,7 +169,9 @@ class MapWriter:
         if rows % SHARD:
             self._flush(rows)
         self.writing.result()
-        self.group.attrs["wsss"] = {**self.about, "complete": True}
+        about = {**self.about, "complete": True}
+        digests = {"tables": _digest_of_tables(self.tables), "attributes": digest_of(about)}
+        self.group.attrs["wsss"] = {**about, "digests": digests}
         with warnings.catch_warnings():  # Zarr warns that other libraries may ignore it, which does no harm
             warnings.simplefilter("ignore", ZarrUserWarning)
             zarr.consolidate_metadata(self.path)
@@ -183,22 +197,40 @@ class MapStore:
     @cached_property
     def _group(self) -> zarr.Group:
         try:
-            group = zarr.open_group(self.path, mode="r")
+            with self._sound():
+                group = zarr.open_group(self.path, mode="r")
         except FileNotFoundError as error:
+            if (self.path / "zarr.json").exists():
+                raise StoreError(f"{self.path} is damaged at zarr.json: {WAY_OUT}") from error
             raise StoreError(f"there is no store of maps at {self.path}") from error
-        except Exception as error:
-            raise StoreError(f"{self.path} is damaged ({error}): delete it and run its rule again") from error
         about = _about(group)
-        if about.get("layout") != LAYOUT or not about.get("complete"):
-            raise StoreError(
-                f"{self.path} is not a complete store of layout {LAYOUT}: delete it and run its rule again"
-            )
+        if about.get("layout") != LAYOUT or not about.get("complete") or "digests" not in about:
+            raise StoreError(f"{self.path} is not a complete store of layout {LAYOUT}: {WAY_OUT}")
+        with self._sound("its attributes"):
+            digests = about.pop("digests")
+            if digest_of(about) != digests["attributes"]:
+                raise ValueError("they do not have their digest")
         return group
+
+    @contextmanager
+    def _sound(self, place: str = "") -> Iterator[None]:
+        """Call what the block raises damage of the store, but for a failure to read it (``OSError``)."""
+        try:
+            with reading(self.path, f"is damaged at {place}" if place else "is damaged", WAY_OUT):
+                yield
+        except OSError:  # among them one of Zarr's that is a ValueError as well
+            raise
+        except ValueError as error:
+            if isinstance(error.__cause__, StoreError):  # it says more
+                raise error.__cause__  # noqa: B904
+            raise StoreError(str(error)) from error.__cause__
 
     @property
     def about(self) -> dict[str, Any]:
-        """What the store says of itself: stride, settings, run, ..."""
-        return _about(self._group)
+        """What the store says of itself: stride, settings, run, ...; all but its digests."""
+        about = _about(self._group)
+        del about["digests"]
+        return about
 
     @cached_property
     def stride(self) -> int:
@@ -207,11 +239,15 @@ class MapStore:
 
     @cached_property
     def _tables(self) -> dict[str, np.ndarray]:
-        return {name: self._table(name) for name in ("label", "first_row", "size")}
+        tables = {name: self._table(name) for name in TABLES}
+        with self._sound("its tables"):
+            if _digest_of_tables(tables) != _about(self._group)["digests"]["tables"]:
+                raise ValueError("they do not have their digest")
+        return tables
 
     @cached_property
     def _index(self) -> dict[str, int]:
-        return {str(image_id): index for index, image_id in enumerate(self._table("image_id"))}
+        return {str(image_id): index for index, image_id in enumerate(self._tables["image_id"])}
 
     def _array(self, name: str) -> zarr.Array:
         found = self._group[name]
@@ -220,12 +256,11 @@ class MapStore:
         return found
 
     def _table(self, name: str) -> np.ndarray:
-        try:
+        with self._sound(name):
             values = np.asarray(self._array(name)[:])
-        except Exception as error:
-            raise StoreError(f"{self.path} is damaged at {name} ({error}): delete it and run its rule again") from error
-        if (values == ("" if name == "image_id" else LOST)).any():
-            raise StoreError(f"{self.path} has lost its table {name}: delete it and run its rule again")
+            lost = np.any(values == _fill(name))
+        if lost:
+            raise StoreError(f"{self.path} has lost its table {name}: {WAY_OUT}")
         return values
 
     def digest(self) -> str:
@@ -262,15 +297,10 @@ class MapStore:
         maps = np.empty((end - begin, h, w), np.float32)
         for place, row in enumerate(range(begin, end)):
             try:
-                maps[place] = self._map(row)[:h, :w]
+                with self._sound(f"image {image_id}"):
+                    maps[place] = self._map(row)[:h, :w]
             except FileNotFoundError as error:
-                raise StoreError(
-                    f"{self.path} has lost a shard (image {image_id}): delete it and run its rule again"
-                ) from error
-            except Exception as error:
-                raise StoreError(
-                    f"{self.path} is damaged at image {image_id} ({error}): delete it and run its rule again"
-                ) from error
+                raise StoreError(f"{self.path} has lost a shard (image {image_id}): {WAY_OUT}") from error
         if self._form[1] == np.uint8:
             maps /= STEPS
         return self._tables["label"][begin:end].astype(int), maps
@@ -278,10 +308,11 @@ class MapStore:
     @cached_property
     def _form(self) -> tuple[tuple[int, int], np.dtype, int]:
         """Shape and type of a row, rows a shard."""
-        maps = self._array("map")
-        assert maps.shards is not None  # the layout has them
-        _, height, width = maps.shape
-        return (height, width), maps.dtype.newbyteorder("<"), maps.shards[0]
+        with self._sound("map"):
+            maps = self._array("map")
+            assert maps.shards is not None  # the layout has them
+            _, height, width = maps.shape
+            return (height, width), maps.dtype.newbyteorder("<"), maps.shards[0]
 
     @cached_property
     def _multiple(self) -> int:
@@ -312,6 +343,14 @@ def _about(group: zarr.Group) -> dict[str, Any]:
     """What a store says of itself; nothing if it is none."""
     about = group.attrs.get("wsss")
     return dict(about) if isinstance(about, Mapping) else {}
+
+
+def _fill(table: str) -> str | int:
+    return "" if table == "image_id" else LOST
+
+
+def _digest_of_tables(tables: Mapping[str, np.ndarray]) -> str:
+    return digest_of({name: tables[name].tolist() for name in TABLES})
 
 
 def _read_index(file: BinaryIO, chunks: int) -> list[list[int]]:

@@ -22,6 +22,7 @@ from wsss_core.fitting.precision import Precision
 from wsss_core.maps.store import MapStore
 from wsss_core.networks.backbones import build_backbone
 from wsss_core.networks.batch_norm import group_batch_norm
+from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import C2amSettings, HintSettings, identity
 from wsss_core.saliency.c2am import C2AM, c2am_loss
 from wsss_core.saliency.hints import HintReader, hint_loss
@@ -117,6 +118,7 @@ def train_c2am(
         state=step.state(),
         output=output,
         digest=digest_of(
+            REVISION["train_c2am"],
             identity(settings),
             hint_settings and identity(hint_settings),
             manifest.digest(),

@@ -17,6 +17,7 @@ from wsss_core.data.pictures import Pictures
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed
 from wsss_core.networks.backbones import Backbone, load_weights, read_state
+from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import PoolnetSettings, identity
 from wsss_core.saliency.poolnet import PoolNet, build_poolnet
 
@@ -138,7 +139,15 @@ def train_poolnet(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(identity(settings), padding, manifest.digest(), seed, weights, folder_digest(masks)),
+        digest=digest_of(
+            REVISION["train_poolnet"],
+            identity(settings),
+            padding,
+            manifest.digest(),
+            seed,
+            weights,
+            folder_digest(masks),
+        ),
         lr=lambda: settings.learning_rate,
     )
     save_model(output, model, "poolnet", recipe)
