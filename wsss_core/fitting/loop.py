@@ -6,6 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -52,32 +53,31 @@ def fit(
     Raises:
         FloatingPointError: a loss is no longer finite.
     """
-    history = _History(output)
-    made_by = {"digest": digest, "code": digest_of(*sorted(PACKAGE.rglob("*.py")))}
-    first = _resume(output, made_by, epochs, state, history)
-    every = max(1, len(loader) * epochs // 20)
-    begin = time.monotonic()
-    for epoch in range(first, epochs):
-        sums: dict[str, Tensor] = {}
-        counts: Counter[str] = Counter()
-        started = time.monotonic()
-        for index, batch in enumerate(loader.epoch(epoch)):
-            micro_step = epoch * len(loader) + index
-            for name, value in step(batch, micro_step).items():
-                sums[name] = sums.get(name, 0) + value
-                counts[name] += 1  # a part may have no value in some steps
-            if (micro_step + 1) % every == 0:
-                done = micro_step + 1 - first * len(loader)
-                left = (time.monotonic() - begin) / done * (epochs * len(loader) - micro_step - 1)
-                means = _means(sums, counts, output)
-                logger.info("epoch %d of %d, step %d of %d: %s; %s left", epoch + 1, epochs, index + 1,
-                            len(loader), _text(means), _clock(left))  # fmt: skip
-        means = _means(sums, counts, output)
-        history.add({"epoch": epoch + 1, **means, "lr": lr(), "seconds": round(time.monotonic() - started, 2),
-                     "gpu_memory_mb": _peak_memory()})  # fmt: skip
-        after_epoch(epoch + 1)
-        _keep(output, made_by, state, history, epoch + 1)
-    history.close()
+    with closing(_History(output)) as history:  # also where a step fails: its thread would write on
+        made_by = {"digest": digest, "code": digest_of(*sorted(PACKAGE.rglob("*.py")))}
+        first = _resume(output, made_by, epochs, state, history)
+        every = max(1, len(loader) * epochs // 20)
+        begin = time.monotonic()
+        for epoch in range(first, epochs):
+            sums: dict[str, Tensor] = {}
+            counts: Counter[str] = Counter()
+            started = time.monotonic()
+            for index, batch in enumerate(loader.epoch(epoch)):
+                micro_step = epoch * len(loader) + index
+                for name, value in step(batch, micro_step).items():
+                    sums[name] = sums.get(name, 0) + value
+                    counts[name] += 1  # a part may have no value in some steps
+                if (micro_step + 1) % every == 0:
+                    done = micro_step + 1 - first * len(loader)
+                    left = (time.monotonic() - begin) / done * (epochs * len(loader) - micro_step - 1)
+                    means = _means(sums, counts, output)
+                    logger.info("epoch %d of %d, step %d of %d: %s; %s left", epoch + 1, epochs, index + 1,
+                                len(loader), _text(means), _clock(left))  # fmt: skip
+            means = _means(sums, counts, output)
+            history.add({"epoch": epoch + 1, **means, "lr": lr(), "seconds": round(time.monotonic() - started, 2),
+                         "gpu_memory_mb": _peak_memory()})  # fmt: skip
+            after_epoch(epoch + 1)
+            _keep(output, made_by, state, history, epoch + 1)
 
 
 def placed(model: nn.Module, device: torch.device, *, compiled: bool = False) -> nn.Module:
