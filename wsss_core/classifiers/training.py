@@ -10,7 +10,7 @@ import torch
 from wsss_core.base.checkpoints import save_model
 from wsss_core.base.files import whole
 from wsss_core.base.jobs import digest_of
-from wsss_core.classifiers.network import build_classifier, load_classifier
+from wsss_core.classifiers.network import Classifier, build_classifier, load_classifier
 from wsss_core.classifiers.step import ClassifierStep, Training
 from wsss_core.classifiers.terms import build_terms
 from wsss_core.data.classes import Classes, described
@@ -63,19 +63,8 @@ def train_classifier(
             ``middle.pt``), to be looked at; nothing is chosen by them.
     """
     loader = label_batches(manifest, len(classes), settings, seed, workers)
-    model = build_classifier(
-        settings.backbone,
-        len(classes),
-        output_stride=settings.output_stride,
-        batch_norm=settings.batch_norm,
-        frozen=settings.frozen,
-        weights=weights,
-        dropout=settings.dropout,
-    )
-    group_batch_norm(model, settings.batch_size, settings.batch_norm_group)
-    placed(model, device, compiled=settings.compile)
     training = Training(
-        model=model,
+        model=_network(settings, len(classes), weights, device),
         settings=settings,
         steps=settings.epochs * len(loader),
         epoch_length=len(loader),
@@ -113,6 +102,22 @@ def train_classifier(
     )
     save_model(output, step.result, "classifier", recipe | {"epoch": settings.epochs})
     kept.publish()
+
+
+def _network(settings: ClassifierSettings, classes: int, weights: Path | None, device: torch.device) -> Classifier:
+    """The network that the settings describe, on its device."""
+    model = build_classifier(
+        settings.backbone,
+        classes,
+        output_stride=settings.output_stride,
+        batch_norm=settings.batch_norm,
+        frozen=settings.frozen,
+        weights=weights,
+        dropout=settings.dropout,
+    )
+    group_batch_norm(model, settings.batch_size, settings.batch_norm_group)
+    placed(model, device, compiled=settings.compile)
+    return model
 
 
 class _KeptEpochs:

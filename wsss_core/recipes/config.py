@@ -89,6 +89,7 @@ class _OnceLoader(yaml.SafeLoader):
     """YAML whose mappings say each key once; the last of two would win without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the safe loader's, once every key was looked at."""
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and str(key.value) in seen:  # `<<` may stand twice
