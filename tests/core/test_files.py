@@ -1,14 +1,19 @@
 """Outputs that appear whole or not at all; full disks and unreadable files by name."""
 
 import errno
+import fcntl
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import zipfile
 from types import SimpleNamespace
 
 import pytest
 
-from wsss_core.base.files import check_zip, reading, whole
+from wsss_core.base import files
+from wsss_core.base.files import alone, check_zip, reading, whole
 
 
 def test_a_file_appears_at_the_end(tmp_path):
@@ -76,6 +81,119 @@ def test_what_a_killed_writer_left_is_not_mixed_in(tmp_path):
 def test_nothing_written_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError), whole(tmp_path / "file.txt"):
         pass
+
+
+# --- second writers ------------------------------------------------------------------------------------------------
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from wsss_core.base.files import whole
+with whole(sys.argv[1]) as partial:
+    partial.mkdir()
+    (partial / "one").touch()
+    print("at work", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def writer(tmp_path):
+    """A process that is writing ``folder`` until its input is closed."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "folder")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_a_second_writer_stops_with_a_line_that_names_the_first(tmp_path, writer, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0)
+    with pytest.raises(RuntimeError) as found, whole(tmp_path / "folder"):
+        pass
+    assert str(found.value) == (
+        f"{tmp_path / 'folder'} is being written by process {writer.pid} on {socket.gethostname()}: let that end, or "
+        f"end it, and run the rule again; if there is no such process, remove {tmp_path / '.folder.lock'}"
+    )
+    writer.communicate()
+    assert writer.returncode == 0
+    assert os.listdir(tmp_path) == ["folder"]  # whole, and no lock is left
+    assert os.listdir(tmp_path / "folder") == ["one"]
+
+
+def write_two(folder):
+    with whole(folder) as partial:
+        partial.mkdir()
+        (partial / "two").touch()
+
+
+def test_the_lock_of_a_killed_writer_holds_nobody_up(tmp_path, writer, monkeypatch):
+    monkeypatch.setattr(files, "PATIENCE", 0)
+    writer.kill()
+    writer.wait()
+    assert (tmp_path / ".folder.lock").exists()
+    write_two(tmp_path / "folder")
+    assert os.listdir(tmp_path) == ["folder"]
+    assert os.listdir(tmp_path / "folder") == ["two"]
+
+
+@pytest.mark.parametrize("end", ["killed", "done"])
+def test_a_second_writer_waits_for_one_that_ends_soon(tmp_path, writer, monkeypatch, caplog, end):
+    naps = []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        if len(naps) == 2:
+            if end == "killed":
+                writer.kill()
+            writer.communicate()
+
+    monkeypatch.setattr(files.time, "sleep", sleep)
+    with caplog.at_level("INFO"):
+        write_two(tmp_path / "folder")
+    assert len(naps) == 2
+    assert caplog.records[0].getMessage().startswith(f"waiting up to 120 s: {tmp_path / 'folder'} is being written by")
+    assert os.listdir(tmp_path / "folder") == ["two"]
+
+
+def test_a_lock_that_went_with_its_writer_is_not_taken(tmp_path, monkeypatch):
+    """Between opening the file and locking it, its writer ended and a third one began with a file of its own."""
+    monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
+    lock, take, calls = tmp_path / ".file.lock", fcntl.lockf, []
+
+    def lockf(file, how):
+        calls.append(os.fstat(file).st_ino)
+        if len(calls) == 1:
+            lock.rename(tmp_path / "gone")
+            lock.touch()
+        take(file, how)
+
+    monkeypatch.setattr(files.fcntl, "lockf", lockf)
+    with alone(tmp_path / "file"):
+        assert len(calls) == 2
+        assert lock.stat().st_ino == calls[1] != calls[0]
+
+
+def test_a_disk_without_locks_is_written_with_a_warning(tmp_path, monkeypatch, caplog):
+    def lockf(file, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "lockf", lockf)
+    for name in ("one", "two"):
+        with whole(tmp_path / name) as partial:
+            partial.touch()
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no locks in {tmp_path} (No locks available): a second process that writes there is not noticed"
+    ]
+    assert {"one", "two"} <= set(os.listdir(tmp_path))
+
+
+def test_files_of_a_folder_that_is_being_written_need_no_lock(tmp_path, monkeypatch):
+    with whole(tmp_path / "folder") as folder:
+        monkeypatch.setattr(files, "alone", lambda path: pytest.fail("a lock a file"))
+        with whole(folder / "deep" / "file") as partial:
+            partial.touch()
+    assert os.listdir(tmp_path / "folder" / "deep") == ["file"]
 
 
 # --- full disks ----------------------------------------------------------------------------------------------------

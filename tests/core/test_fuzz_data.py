@@ -1,15 +1,14 @@
 """Random damage to tables of labels, lists, annotations, pictures and masks: an error that names a file, or no harm."""
 
 import json
-import os
 import random
 import shutil
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from damage import CASES, damaged, kept_within
 from PIL import Image
 
 from wsss_core.data import DataError, Manifest, folder_manifest, make_classes, write_mask
@@ -18,28 +17,16 @@ from wsss_core.data.kinds.voc import VOC_CLASSES, voc_manifest
 
 pytestmark = pytest.mark.fuzz
 
-CASES = int(os.environ.get("FUZZ_CASES", "250"))  # of each file
+
+@pytest.fixture(autouse=True)
+def watched(tmp_path):
+    with kept_within(tmp_path):
+        yield
+
+
 SIZE = 6, 8
 IDS = ("a", "b", "c")
 NAMES = ("hot dog", "bee", "cow")
-STRANGE = ("", "0", "-1", "1e999", "NaN", "../x", "é", "\x00", "9" * 400, "null", "[]", "{}", '"', ",", ";", "\n", "\r")
-
-
-def damaged(content: bytes, rng: random.Random) -> bytes:
-    """One to three changes of bytes: some go, some are doubled, some become others, or something strange comes in."""
-    for _ in range(rng.randint(1, 3)):
-        start = rng.randrange(len(content) + 1)
-        end = min(len(content), start + rng.choice((1, 1, 2, 5, 40, len(content))))
-        middle = {
-            "cut": b"",
-            "double": 2 * content[start:end],
-            "flip": bytes(byte ^ 1 << rng.randrange(8) for byte in content[start:end]),
-            "strange": rng.choice(STRANGE).encode() + content[start:end],
-            "random": rng.randbytes(end - start),
-            "number": struct.pack(">I", rng.choice((0, 2**31, 2**32 - 1))),
-        }[rng.choice(("cut", "double", "flip", "strange", "random", "number"))]
-        content = content[:start] + middle + content[end:]
-    return content
 
 
 def outcome(make: Callable[[], Manifest]) -> list | DataError:

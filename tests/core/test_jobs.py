@@ -4,9 +4,13 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,11 +37,19 @@ def test_everything_a_job_says_is_in_its_log_and_the_error_is_last(tmp_path):
     done = subprocess.run([sys.executable, "-c", JOB, str(log)], capture_output=True, text=True)
     lines = log.read_text().splitlines()
     assert done.returncode == 1
-    assert done.stdout == done.stderr == ""
+    assert (done.stdout, done.stderr) == ("", "  [job] ValueError: the file is broken\n")
     assert lines[:3] == ["printed", "from a library", "from a child"]
     assert lines[3].endswith("INFO progress")
     assert any(line.startswith("Traceback") for line in lines)
     assert lines[-1].endswith("ERROR ValueError: the file is broken")
+
+
+def test_an_error_about_the_users_data_is_one_line_without_a_traceback(tmp_path):
+    error = "from wsss_core.recipes.config import RecipeError\nraise RecipeError('labels.csv, line 3: no class')"
+    job = JOB.replace('raise ValueError("the file is broken")', error)
+    done = subprocess.run([sys.executable, "-c", job, str(tmp_path / "job.log")], capture_output=True, text=True)
+    assert done.stderr == "  [job] RecipeError: labels.csv, line 3: no class\n"
+    assert "Traceback" not in (tmp_path / "job.log").read_text()
 
 
 def test_a_log_keeps_the_lines_of_earlier_attempts_though_snakemake_removes_it(tmp_path):
@@ -46,6 +58,108 @@ def test_a_log_keeps_the_lines_of_earlier_attempts_though_snakemake_removes_it(t
         subprocess.run([sys.executable, "-c", JOB, str(log)])
         assert log.read_text().count("INFO progress") == attempt
         log.unlink()
+
+
+# --- ends -----------------------------------------------------------------------------------------------------------
+
+STAYING = """
+import sys, time
+from wsss_core.base.jobs import log_to
+log_to(sys.argv[1])
+print("at work", flush=True)
+time.sleep(60)
+"""
+# as Snakemake does: a process that plans, which starts another one by way of a shell, which starts the job
+COORDINATOR = """
+import subprocess, sys
+from wsss_core.base.jobs import coordinate
+coordinate()
+subprocess.run(f"true; {sys.executable} -c 'import subprocess, sys; subprocess.run(sys.argv[1:]); 0' "
+               f"{sys.executable} {sys.argv[1]} {sys.argv[2]}; true", shell=True)
+"""
+
+
+def until(holds, seconds=20):
+    """Wait for something that another process does."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it does not happen"
+        time.sleep(0.02)
+
+
+def working(log) -> bool:
+    return log.exists() and "at work" in log.read_text()
+
+
+def processes(log) -> list[int]:
+    """Those that have the log's path among their arguments."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(log).encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
+    return found
+
+
+@pytest.fixture
+def staying_job(tmp_path):
+    """The script of a job that works for a minute, and its log; what is left of it is ended."""
+    (tmp_path / "job.py").write_text(STAYING)
+    log = tmp_path / "job.log"
+    yield tmp_path / "job.py", log
+    for process in processes(log):
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="Linux tells a process's parent there")
+def test_a_job_ends_with_the_coordinator_that_was_killed(staying_job):
+    job, log = staying_job
+    coordinator = subprocess.Popen([sys.executable, "-c", COORDINATOR, str(job), str(log)])
+    until(lambda: working(log))
+    assert len(processes(log)) > 2
+    coordinator.kill()  # and not waited for: its entry stays, as where nobody looks after it
+    until(lambda: "was killed, and the job ends with it" in log.read_text())
+    coordinator.wait()
+    until(lambda: not processes(log))
+    assert f"(process {coordinator.pid})" in log.read_text()
+
+
+def test_a_job_that_a_cluster_started_survives_the_coordinator(staying_job, tmp_path):
+    """It has the coordinator's environment, but is no descendant of it."""
+    job, log = staying_job
+    coordinator = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    environment = {**os.environ, jobs.COORDINATOR: str(coordinator.pid)}
+    started = subprocess.Popen([sys.executable, str(job), str(log)], env=environment)
+    until(lambda: working(log))
+    coordinator.kill()
+    coordinator.wait()
+    time.sleep(1.5)  # it would have looked by now
+    assert started.poll() is None
+    started.kill()
+    started.wait()
+
+
+def test_a_job_does_not_run_with_other_revisions_than_it_was_planned_with(tmp_path, monkeypatch):
+    revisions = tmp_path / "revisions.py"
+    revisions.write_text("REVISION = {'make_cams': 1}")
+    monkeypatch.setattr(jobs, "REVISIONS", revisions)
+    for name in (jobs.COORDINATOR, jobs.PLANNED_WITH):
+        monkeypatch.setenv(name, "-1")  # so that it is put back
+    jobs.coordinate()
+    jobs._hold_to_revisions()
+    revisions.write_text("REVISION = {'make_cams': 2}")
+    with pytest.raises(RuntimeError, match=r"revisions\.py was changed after this job was planned: stop snakemake"):
+        jobs._hold_to_revisions()
+    monkeypatch.delenv(jobs.PLANNED_WITH)
+    jobs._hold_to_revisions()  # a script that is run by hand
+
+
+def test_a_process_is_told_its_ancestors():
+    assert jobs._ancestors()[0] == os.getppid()
+    assert 0 not in jobs._ancestors()[:-1]
+
+
+# --- devices --------------------------------------------------------------------------------------------------------
 
 
 def test_without_a_gpu_a_job_runs_on_the_cpu(monkeypatch):

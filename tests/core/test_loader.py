@@ -5,12 +5,14 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
+from wsss_core.data import Row
 from wsss_core.fitting.loader import EpochLoader
 
 
 class Numbers(Dataset):
     def __init__(self, count: int = 7):
         self.count = count
+        self.rows = [Row(f"image{index}", "", "", 1, 1, ()) for index in range(count)]
 
     def __len__(self):
         return self.count
@@ -39,6 +41,16 @@ def test_the_last_batch_is_kept_on_request():
     loader = EpochLoader(Numbers(), batch_size=3, seed=0, workers=0, drop_last=False)
     assert [len(batch) for batch, _ in batches(loader, 0)] == [3, 3, 1]
     assert len(loader) == 3
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_the_images_of_a_batch_are_known_without_loading_it(drop_last):
+    loader = EpochLoader(Numbers(), batch_size=3, seed=2, workers=0, drop_last=drop_last)
+    list(loader.epoch(4))
+    for epoch in (0, 1):
+        loaded = [[f"image{index}" for index in batch] for batch, _ in batches(loader, epoch)]
+        assert [loader.ids(epoch, batch) for batch in range(len(loader))] == loaded
+        assert [loader.ids(4, batch) for batch in range(len(loader))] != loaded
 
 
 def test_workers_change_nothing_even_when_epochs_are_left_early():

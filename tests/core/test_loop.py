@@ -2,6 +2,7 @@
 
 import errno
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +13,13 @@ from torch.utils.data import Dataset
 
 from wsss_core.classifiers import training as classifier
 from wsss_core.classifiers.training import train_classifier
-from wsss_core.data import Manifest
+from wsss_core.data import Manifest, Row
 from wsss_core.fitting import loop
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit
 from wsss_core.fitting.optim import PolySGD, parameter_groups
 from wsss_core.fitting.precision import Precision
+from wsss_core.fitting.record import LossRecord
 
 CPU = torch.device("cpu")
 EPOCHS = 3
@@ -26,11 +28,13 @@ EPOCHS = 3
 class Noise(Dataset):
     """Ten samples, five batches of two: an odd number, so that epochs end in the middle of an accumulation."""
 
+    rows = tuple(Row(f"image{index}", "", "", 1, 1, ()) for index in range(10))
+
     def __len__(self):
         return 10
 
     def sample(self, index, rng):
-        return {"x": torch.from_numpy(rng.standard_normal(4)).float() + index}
+        return {"x": torch.from_numpy(rng.standard_normal(4)).float() + index, "index": index}
 
 
 class Training:
@@ -46,6 +50,7 @@ class Training:
         self.steps: list[int] = []
         self.epochs_over: list[int] = []
         self.dies_at: int | None = None
+        self.more: dict = {}  # parts of its state
 
     def __call__(self, batch, step):
         if step == self.dies_at:
@@ -56,14 +61,14 @@ class Training:
         if (step + 1) % 2 == 0:
             self.optimizer.step(self.scaler)
         parts = {"loss": loss.detach()}
-        return parts | {"even": torch.tensor(float(step))} if step % 2 == 0 else parts
+        return parts | {"even": torch.tensor(step / 8)} if step % 2 == 0 else parts
 
     def fit(self, output: Path, digest: str = "d", epochs: int = EPOCHS) -> dict[str, torch.Tensor]:
         fit(
             step=self,
             loader=self.loader,
             epochs=epochs,
-            state={"model": self.net, "optimizer": self.optimizer, "scaler": self.scaler},
+            state={"model": self.net, "optimizer": self.optimizer, "scaler": self.scaler, **self.more},
             output=output,
             digest=digest,
             lr=lambda: self.optimizer.lr,
@@ -234,20 +239,138 @@ def test_an_epoch_is_not_over_before_what_follows_it(tmp_path):
 def test_a_loss_part_is_averaged_over_the_steps_that_have_it(tmp_path):
     Training().fit(tmp_path / "net.pt", epochs=2)
     history = pd.read_csv(tmp_path / "net.history.csv")
-    assert history["even"].tolist() == [(0 + 2 + 4) / 3, (6 + 8) / 2]
+    assert history["even"].tolist() == [(0 + 2 + 4) / 3 / 8, (6 + 8) / 2 / 8]
+
+
+class Losses:
+    """A training whose step gives the losses of a table, by the number of the step, and 1 elsewhere."""
+
+    def __init__(self, table: dict[int, float]):
+        self.table, self.seen = table, []
+        self.loader = EpochLoader(Noise(), batch_size=2, seed=3, workers=0)
+
+    def __call__(self, batch, number):
+        self.seen.append([f"image{index}" for index in batch["index"].tolist()])
+        return {"good": torch.tensor(1.0), "bad": torch.tensor(self.table.get(number, 1.0))}
+
+    def fit(self, output: Path) -> None:
+        fit(step=self, loader=self.loader, epochs=EPOCHS, state={}, output=output, digest="",
+            lr=lambda: 0.5 / (1 + len(self.seen)))  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_broken_loss_stops_with_the_way_out(tmp_path, value):
-    training = Training()
-
-    def step(batch, number):
-        return {"good": torch.tensor(1.0), "bad": torch.tensor(value if number == 7 else 1.0)}
-
-    with pytest.raises(FloatingPointError, match=r"loss bad of net\.pt .* lower its learning_rate"):
-        fit(step=step, loader=training.loader, epochs=EPOCHS, state={}, output=tmp_path / "net.pt", digest="",
-            lr=lambda: 0.0)  # fmt: skip
+def test_a_broken_loss_stops_with_its_step_rate_and_images(tmp_path, monkeypatch, value):
+    monkeypatch.setattr(loop, "LOOKS", 1)  # in the whole training: what was broken first is known all the same
+    training = Losses({7: value, 8: float("nan")})
+    with pytest.raises(FloatingPointError) as found:
+        training.fit(tmp_path / "net.pt")
+    assert str(found.value) == (
+        f"the loss bad of net.pt is {value} in epoch 2, step 3 of 5, at a learning rate of 0.0625, on the images "
+        f"{', '.join(training.seen[7])}: lower its learning_rate, or set precision to float32, in config.yaml"
+    )
+    assert len(training.seen) == 10  # nothing was waited for before the epoch was over
     assert len(pd.read_csv(tmp_path / "net.history.csv")) == 1  # what was good is kept
+
+
+def test_of_several_broken_losses_that_of_the_first_step_is_named():
+    record = LossRecord({})
+    for step, (one, other) in enumerate([(1.0, 2.0), (1.0, float("nan")), (float("inf"), 1.0)]):
+        record.add({"one": torch.tensor(one), "other": torch.tensor(other)}, rate=float(step))
+    fault = record.fetch()
+    assert fault[:3] == (1, 1.0, "other")
+    record.add({"one": torch.tensor(float("inf"))}, rate=5.0)
+    assert record.fetch()[:3] == (3, 5.0, "one")
+
+
+def test_a_step_without_a_loss_counts_as_a_step():
+    record = LossRecord({})
+    for step in range(4):
+        record.add({"even": torch.tensor(float("nan") if step == 2 else 1.0)} if step % 2 == 0 else {}, rate=0.1)
+    assert record.fetch().step == 2
+
+
+def test_an_explosion_that_stays_finite_stops_the_training(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"^net\.pt has diverged in epoch 2: bad 1e\+09 \(at first 2\); lower"):
+        Losses({0: 2.0, **dict.fromkeys(range(5, 8), 1e9)}).fit(tmp_path / "net.pt")
+    assert pd.read_csv(tmp_path / "net.history.csv")["epoch"].tolist() == [1, 2]
+    assert torch.load(tmp_path / "net.resume.pt")["epoch"] == 1  # what exploded is not gone on from
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{7: 1e9, 8: -1e9}, {0: 1e-6, **dict.fromkeys(range(1, 10), 90.0)}, dict.fromkeys(range(15), 1e6)],
+    ids=["wild steps", "a loss that grows from nothing", "a loss of large numbers"],
+)
+def test_what_training_may_do_raises_no_alarm(tmp_path, caplog, table):
+    with caplog.at_level("WARNING"):
+        Losses(table).fit(tmp_path / "net.pt")
+    assert not caplog.records
+
+
+def test_what_a_resumed_training_diverges_from_is_its_very_first_step(tmp_path):
+    with pytest.raises(RuntimeError, match="dtype"):
+        Losses({0: 2.0, 5: None}).fit(tmp_path / "net.pt")
+    resumed = Losses(dict.fromkeys(range(15), 250.0))
+    with pytest.raises(FloatingPointError, match=r"in epoch 2: bad 250 \(at first 2\)"):
+        resumed.fit(tmp_path / "net.pt")
+    assert len(resumed.seen) == 5
+
+
+def test_losses_that_end_far_above_their_start_are_warned_of(tmp_path, caplog):
+    with caplog.at_level("WARNING"):
+        Losses(dict.fromkeys(range(8, 15), 7.0)).fit(tmp_path / "net.pt")
+    assert [record.getMessage() for record in caplog.records] == [
+        "losses of net.pt ended far above where they began: bad 7 (at first 1); if its maps are of no use, lower its "
+        "learning_rate, or set precision to float32, in config.yaml"
+    ]
+
+
+# --- states of other code ------------------------------------------------------------------------------------------
+
+
+def other_layers(training: Training) -> None:
+    training.net[3] = nn.Linear(8, 2)
+
+
+def other_names(training: Training) -> None:
+    training.more["average"] = nn.Linear(1, 1)
+
+
+def other_optimizer(training: Training) -> None:
+    training.optimizer = PolySGD([{"params": list(training.net[0].parameters()), "lr": 0.01}], updates=7)
+
+
+@pytest.mark.parametrize("change", [other_layers, other_names, other_optimizer])
+@pytest.mark.parametrize("which", ["kept", "now"])
+def test_an_unfinished_state_of_other_code_is_named_and_the_training_starts_afresh(tmp_path, caplog, change, which):
+    output = tmp_path / "net.pt"
+    kept, now, expected = Training(seed=5), Training(), Training()
+    for training in [kept] if which == "kept" else [now, expected]:
+        torch.manual_seed(1)
+        change(training)
+    torch.manual_seed(2)
+    weights = expected.fit(tmp_path / "expected" / "net.pt")
+    kept.killed(output, 12)
+    torch.manual_seed(2)
+    with caplog.at_level("WARNING"):
+        assert same(now.fit(output), weights)  # nothing of the other state is left in it
+    assert now.steps == list(range(15))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"{tmp_path / 'net.resume.pt'} was kept by other code (")
+    assert message.endswith("): starting from the first epoch")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 1}, {"digest": "d", "epoch": 1, "history": []}], ids=str)
+def test_a_file_that_is_no_state_is_named_and_the_training_starts_afresh(tmp_path, at_once, caplog, content):
+    output = tmp_path / "net.pt"
+    torch.save(content, tmp_path / "net.resume.pt")
+    with caplog.at_level("WARNING"):
+        assert same(Training().fit(output), at_once)
+    assert "net.resume.pt was kept by other code (" in caplog.text
+
+
+# --- arithmetic ----------------------------------------------------------------------------------------------------
 
 
 def test_mixed_precision_is_for_gpus_alone():
@@ -364,6 +487,21 @@ def test_a_job_that_counts_as_failed_after_its_training_saves_it_again_in_no_tim
     monkeypatch.setattr(EpochLoader, "epoch", lambda loader, epoch: pytest.fail("it trains"))
     assert all(same(found, wanted) for found, wanted in zip(train(), expected, strict=True))
     assert train.left_behind() == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (1e10, r"the loss \w+ of killed\.pt is nan in epoch 1, step \d of 3, .* on the images image\d, image\d: lower"),
+        (1e5, r"killed\.pt (has diverged in epoch 1: class .*e\+|is (nan|inf) in epoch 1)"),
+    ],
+)
+def test_a_training_at_an_absurd_rate_leaves_no_checkpoint(make_training, rate, message):
+    train = make_training("occse", mixing={"kind": "cutmix"})
+    train.settings = replace(train.settings, learning_rate=rate, accumulation=1)
+    with pytest.raises(FloatingPointError, match=message):
+        train(weights=None)
+    assert not {"killed.pt", "killed.epochs", "killed.resume.pt"} & set(train.left_behind())
 
 
 def test_a_lost_epoch_is_named_with_the_way_out(make_training):

@@ -1,12 +1,26 @@
 """Outputs that appear whole or not at all, and what is wrong with files that cannot be read or written."""
 
 import errno
+import fcntl
+import logging
 import os
 import shutil
+import socket
+import textwrap
+import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+# Seconds that a writer waits for another one. One that is being ended may go on for 30 (SLURM's KillWait), and a
+# server of network disks keeps the locks of a machine that died for 90.
+PATIENCE = 120
+
+PARTIAL = ".partial"
 
 
 @contextmanager
@@ -14,14 +28,98 @@ def whole(path: str | Path) -> Iterator[Path]:
     """Yield a path beside ``path`` to write a file or a folder to; rename it into place at the end.
 
     If the block raises or the process dies, ``path`` is left as it was; what an earlier, killed writer left
-    at the temporary place is removed first.
+    at the temporary place is removed first. A second writer is held off, see ``alone``.
 
     Raises:
         OSError: the disk is full, with its name and what is free; or what the block raises.
+        RuntimeError: another process is writing it.
+    """
+    path = Path(path)
+    if any(part.startswith(".") and part.endswith(PARTIAL) for part in path.parts):  # its folder is locked already
+        with _replaced(path) as partial:
+            yield partial
+    else:
+        with alone(path), _replaced(path) as partial:
+            yield partial
+
+
+@contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Be the only process, on all machines, that makes an output; wait a while for another one to end.
+
+    The lock is one of POSIX on ``.<name>.lock`` beside the output: the system lets go of it when its process ends,
+    however that ends, and forked workers do not inherit it. Where a disk knows no locks, a warning says so once.
+
+    Raises:
+        RuntimeError: another process is still at it, with its number and machine.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    lock = path.with_name(f".{path.name}.lock")
+    file = _locked(path, lock)
+    try:
+        yield
+    finally:
+        if file is not None:
+            with suppress(OSError):  # some disks keep what is open
+                lock.unlink()  # while it is locked: who waits for it will open a new one
+            os.close(file)
+
+
+def _locked(path: Path, lock: Path) -> int | None:
+    """The open file, which is locked if its disk knows locks; None where not even a file can be made."""
+    begin, waits = time.monotonic(), False
+    while True:
+        file = None
+        try:
+            file = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            holder = _try_lock(file)
+        except OSError as error:  # of a folder that cannot be written, the writing tells
+            _warn_of_no_locks(path.parent, error.strerror)
+            return file
+        if not holder and _is(file, lock):
+            return file
+        os.close(file)
+        if not holder:  # its writer ended, and removed it after it was opened here
+            continue
+        if time.monotonic() - begin >= PATIENCE:
+            raise RuntimeError(
+                f"{path} is being written by {holder}: let that end, or end it, and run the rule again; if there is no "
+                f"such process, remove {lock}"
+            )
+        if not waits:
+            logger.info("waiting up to %d s: %s is being written by %s", PATIENCE, path, holder)
+            waits = True
+        time.sleep(5)
+
+
+def _try_lock(file: int) -> str:
+    """Lock a file and say in it who did; or who has it."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # either, by POSIX
+        return os.pread(file, 300, 0).decode(errors="replace").strip() or "another process"
+    os.truncate(file, 0)
+    os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return ""
+
+
+def _is(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@lru_cache
+def _warn_of_no_locks(folder: Path, why: str) -> None:
+    logger.warning("no locks in %s (%s): a second process that writes there is not noticed", folder, why)
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}{PARTIAL}")
     _remove(partial)
     try:
         yield partial
@@ -55,7 +153,7 @@ def reading(path: str | Path, fault: str, way_out: str) -> Iterator[None]:
             if error.errno is not None:  # without a number, the name would take the message's place
                 error.filename = error.filename or str(path)  # reads, unlike opening, do not name the file
             raise
-        raise ValueError(f"{path} {fault} ({error}): {way_out}") from error
+        raise ValueError(f"{path} {fault} ({textwrap.shorten(str(error), 400)}): {way_out}") from error
 
 
 def check_zip(path: str | Path) -> None:

@@ -10,11 +10,12 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # torch is loaded by the jobs that have a network
     import torch
@@ -23,27 +24,36 @@ logger = logging.getLogger(__name__)
 _started = time.monotonic()  # jobs import this module first
 
 
+class Share(NamedTuple):
+    """What a job may use of its machine; the stages that work on pictures find out how many processes that makes."""
+
+    threads: int
+    mem_mb: float
+
+
 def log_to(path: str | Path, name: str = "") -> None:
     """Send all output of this process and of its children to a log file.
 
     The file descriptors are redirected, so that messages of workers and of CUDA land there too. Where a person
-    watches (the old standard error is a terminal), log lines are shown there as well, behind the job's name.
+    watches (the old standard error is a terminal), log lines are shown there as well, behind the job's name. What a
+    job dies of is said there in one line, also where the output is piped; its traceback stays in the log.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    terminal = os.fdopen(os.dup(2), "w") if os.isatty(2) else None
+    console, watched = os.fdopen(os.dup(2), "w"), os.isatty(2)
     log = _open_log(path)
     for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
         stream.flush()
         os.dup2(log, descriptor)
     os.close(log)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), logging.StreamHandler(console)]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    if terminal:
-        handlers.append(logging.StreamHandler(terminal))
-        handlers[1].setFormatter(logging.Formatter(f"  [{name or path.stem}] %(message)s"))
+    handlers[1].setFormatter(logging.Formatter(f"  [{name or path.stem}] %(message)s"))
+    handlers[1].addFilter(lambda record: not record.exc_info and (watched or hasattr(record, "last_words")))
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     sys.excepthook = _log_exception
+    _end_with_coordinator()
+    _hold_to_revisions()
 
 
 def _open_log(path: Path) -> int:
@@ -58,9 +68,62 @@ def _open_log(path: Path) -> int:
 
 
 def _log_exception(kind: type, error: BaseException, trace: TracebackType | None) -> None:
-    """The traceback, then the one line that matters, last."""
-    logging.getLogger("wsss_core").error("%s", error, exc_info=(kind, error, trace))
-    logging.getLogger("wsss_core").error("%s: %s", kind.__name__, error)
+    """The one line that matters, last; before it the traceback, but not of errors that are about the user's data."""
+    if not kind.__module__.startswith("wsss_core."):
+        logging.getLogger("wsss_core").error("%s", error, exc_info=(kind, error, trace))
+    logging.getLogger("wsss_core").error("%s: %s", kind.__name__, error, extra={"last_words": True})
+
+
+# Environment variables of jobs: the process that planned them, and a digest of the revisions that it had.
+COORDINATOR, PLANNED_WITH = "WSSS_COORDINATOR", "WSSS_REVISIONS"
+REVISIONS = Path(__file__).parents[1] / "recipes/revisions.py"
+
+
+def coordinate() -> None:
+    """Let the jobs that this process starts on this machine end with it; the Snakefile calls this when it plans.
+
+    They also stop where the revisions are no longer those of the plan: jobs on this machine are handed their settings,
+    but load the code when they start.
+    """
+    os.environ.update({COORDINATOR: str(os.getpid()), PLANNED_WITH: digest_of(REVISIONS)})
+
+
+def _hold_to_revisions() -> None:
+    digest = digest_of(REVISIONS)
+    if os.environ.get(PLANNED_WITH, digest) != digest:
+        raise RuntimeError(
+            f"{REVISIONS} was changed after this job was planned: stop snakemake and start it again, so that it plans "
+            "anew with this code"
+        )
+
+
+def _end_with_coordinator() -> None:
+    """End this process soon after the coordinator that it descends from was killed.
+
+    An orphan would write on beside the job that the next coordinator starts. A job that a cluster started descends from
+    no coordinator, and goes on whatever becomes of that.
+    """
+    coordinator = int(os.environ.get(COORDINATOR, "-1"))
+    if coordinator in _ancestors():
+        threading.Thread(target=_watch, args=(coordinator,), daemon=True).start()
+
+
+def _watch(coordinator: int) -> None:
+    while coordinator in _ancestors():
+        time.sleep(1)
+    logger.error("the snakemake that started this job (process %d) was killed, and the job ends with it", coordinator)
+    os._exit(1)
+
+
+def _ancestors() -> list[int]:
+    """Process ids from the parent up; none without Linux's /proc. A dead process is nobody's ancestor."""
+    found, process = [], "self"
+    with suppress(OSError, IndexError, ValueError):
+        while process != "0":
+            # behind the name, which may hold anything: the state and the parent
+            process = Path(f"/proc/{process}/stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+            found.append(int(process))
+    return found
 
 
 ALLOW_CPU = "WSSS_ALLOW_CPU"

@@ -1,13 +1,13 @@
 """What every training shares: epochs, history, resuming, precision."""
 
 import logging
-import math
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -15,12 +15,19 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 import wsss_core
-from wsss_core.base.files import check_zip, reading, whole
+from wsss_core.base.files import alone, check_zip, reading, whole
 from wsss_core.base.jobs import digest_of
 from wsss_core.fitting.loader import EpochLoader
+from wsss_core.fitting.record import LossRecord
 
 logger = logging.getLogger(__name__)
 PACKAGE = Path(wsss_core.__file__).parent
+# A network that exploded can stay finite, held together by its normalisation. No schedule makes a loss a hundred times
+# what it was before the first update; one that ends at five times that is worth a look.
+ABSURD, RISEN = 100, 5
+LOOKS = 20  # at the losses, in a training, beside those where epochs end; each waits for the device
+AFRESH = "starting from the first epoch"
+WAY_OUT = "lower its learning_rate, or set precision to float32, in config.yaml"
 
 
 def fit(
@@ -51,33 +58,37 @@ def fit(
         after_epoch: called with the number of each epoch, from 1, once it is over.
 
     Raises:
-        FloatingPointError: a loss is no longer finite.
+        FloatingPointError: a loss is no longer finite, with the step and its images; or it was absurd (``ABSURD``) in
+            most steps of an epoch.
+        RuntimeError: another process trains it.
     """
-    with closing(_History(output)) as history:  # also where a step fails: its thread would write on
+    # closed also where a step fails: its thread would write on
+    with alone(output), closing(_History(output)) as history:
         made_by = {"digest": digest, "code": digest_of(*sorted(PACKAGE.rglob("*.py")))}
-        first = _resume(output, made_by, epochs, state, history)
-        every = max(1, len(loader) * epochs // 20)
+        first, first_losses = _resume(output, made_by, epochs, state, history)
+        every = max(1, len(loader) * epochs // LOOKS)
         begin = time.monotonic()
         for epoch in range(first, epochs):
-            sums: dict[str, Tensor] = {}
-            counts: Counter[str] = Counter()
+            record = LossRecord(first_losses)
             started = time.monotonic()
             for index, batch in enumerate(loader.epoch(epoch)):
                 micro_step = epoch * len(loader) + index
-                for name, value in step(batch, micro_step).items():
-                    sums[name] = sums.get(name, 0) + value
-                    counts[name] += 1  # a part may have no value in some steps
+                rate = lr()  # before the step changes it
+                record.add(step(batch, micro_step), rate)
                 if (micro_step + 1) % every == 0:
                     done = micro_step + 1 - first * len(loader)
                     left = (time.monotonic() - begin) / done * (epochs * len(loader) - micro_step - 1)
-                    means = _means(sums, counts, output)
+                    _check(record, loader, epoch, output)
                     logger.info("epoch %d of %d, step %d of %d: %s; %s left", epoch + 1, epochs, index + 1,
-                                len(loader), _text(means), _clock(left))  # fmt: skip
-            means = _means(sums, counts, output)
-            history.add({"epoch": epoch + 1, **means, "lr": lr(), "seconds": round(time.monotonic() - started, 2),
+                                len(loader), _text(record.means()), _clock(left))  # fmt: skip
+            _check(record, loader, epoch, output)
+            seconds = round(time.monotonic() - started, 2)
+            history.add({"epoch": epoch + 1, **record.means(), "lr": lr(), "seconds": seconds,
                          "gpu_memory_mb": _peak_memory()})  # fmt: skip
+            first_losses = record.first
+            _check_risen(record, epoch, epochs, output)
             after_epoch(epoch + 1)
-            _keep(output, made_by, state, history, epoch + 1)
+            _keep(output, made_by | {"first_losses": first_losses}, state, history, epoch + 1)
 
 
 def placed(model: nn.Module, device: torch.device, *, compiled: bool = False) -> nn.Module:
@@ -120,58 +131,91 @@ def _resume_path(output: str | Path) -> Path:
 
 
 def _keep(output: str | Path, made_by: dict, state: dict, history: _History, epoch: int) -> None:
-    content = {name: part.state_dict() for name, part in state.items()}
-    content |= {"epoch": epoch, **made_by, "history": history.rows, "rng": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        content["cuda_rng"] = torch.cuda.get_rng_state()
+    content = _content(state) | {"epoch": epoch, **made_by, "history": history.rows}
     with whole(_resume_path(output)) as partial:
         torch.save(content, partial)
 
 
-def _resume(output: str | Path, made_by: dict, epochs: int, state: dict, history: _History) -> int:
-    """Restore the last epoch's state where there is one of this very training; return the epoch to start with.
+def _content(state: dict) -> dict[str, Any]:
+    """All that a resumed training needs, by the names of its parts, with the random generators."""
+    content = {name: part.state_dict() for name, part in state.items()} | {"rng": torch.get_rng_state()}
+    return content | ({"cuda_rng": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
 
-    A damaged one is left to the first epoch, which overwrites it.
+
+def _restore(state: dict, content: dict) -> None:
+    for name, part in state.items():
+        part.load_state_dict(content[name])
+    torch.set_rng_state(content["rng"])
+    if torch.cuda.is_available() and "cuda_rng" in content:
+        torch.cuda.set_rng_state(content["cuda_rng"])
+
+
+def _resume(
+    output: str | Path, made_by: dict, epochs: int, state: dict, history: _History
+) -> tuple[int, dict[str, float]]:
+    """Restore the last epoch's state where there is one of this very training.
+
+    One that is damaged, or that other code kept, is left to the first epoch, which overwrites it.
+
+    Returns:
+        The epoch to start with, and the losses of the training's first step.
 
     Raises:
         OSError: it cannot be read, whatever is in it.
     """
     path = _resume_path(output)
     if not path.exists():
-        return 0
+        return 0, {}
     try:
-        with reading(path, "is damaged", "starting from the first epoch"):
+        with reading(path, "is damaged", AFRESH):
             check_zip(path)
             content = torch.load(path, map_location="cpu", weights_only=True)
+        with reading(path, "was kept by other code", AFRESH):
+            epoch, digest, rows = content["epoch"], content["digest"], content["history"]
     except ValueError as error:
         logger.warning("%s", error)
-        return 0
-    if content["digest"] != made_by["digest"]:
-        logger.info("%s belongs to other settings or data: starting from the first epoch", path)
-        return 0
-    if content["epoch"] == epochs and content.get("code") != made_by["code"]:
-        logger.info("%s was finished by other code: starting from the first epoch", path)
-        return 0
-    for name, part in state.items():
-        part.load_state_dict(content[name])
-    torch.set_rng_state(content["rng"])
-    if torch.cuda.is_available() and "cuda_rng" in content:
-        torch.cuda.set_rng_state(content["cuda_rng"])
-    for row in content["history"]:
+        return 0, {}
+    if digest != made_by["digest"]:
+        logger.info("%s belongs to other settings or data: %s", path, AFRESH)
+        return 0, {}
+    if epoch == epochs and content.get("code") != made_by["code"]:
+        logger.info("%s was finished by other code: %s", path, AFRESH)
+        return 0, {}
+    before = deepcopy(_content(state))  # what does not fit may be found when a part of it has been loaded
+    try:
+        with reading(path, "was kept by other code", AFRESH):
+            parts = content.keys() - {"epoch", "digest", "code", "history", "rng", "cuda_rng", "first_losses"}
+            if parts != state.keys():
+                raise ValueError(f"of the two, only one has {', '.join(sorted(parts ^ state.keys()))}")
+            _restore(state, content)
+    except ValueError as error:
+        logger.warning("%s", error)
+        _restore(state, before)
+        return 0, {}
+    for row in rows:
         history.add(row)
-    logger.info("resuming after epoch %d from %s", content["epoch"], path)
-    return content["epoch"]
+    logger.info("resuming after epoch %d from %s", epoch, path)
+    return epoch, content.get("first_losses", {})
 
 
-def _means(sums: dict[str, Tensor], counts: dict[str, int], output: str | Path) -> dict[str, float]:
-    means = {name: float(total) / counts[name] for name, total in sums.items()}
-    broken = [name for name, value in means.items() if not math.isfinite(value)]
-    if broken:
+def _check(record: LossRecord, loader: EpochLoader, epoch: int, output: str | Path) -> None:
+    if fault := record.fetch():
         raise FloatingPointError(
-            f"the loss {', '.join(broken)} of {Path(output).name} is no longer finite: lower its learning_rate, or "
-            "set precision to float32, in config.yaml"
+            f"the loss {fault.loss} of {Path(output).name} is {fault.value} in epoch {epoch + 1}, "
+            f"step {fault.step + 1} of {len(loader)}, at a learning rate of {fault.rate:.3g}, on the images "
+            f"{', '.join(loader.ids(epoch, fault.step))}: {WAY_OUT}"
         )
-    return means
+
+
+def _check_risen(record: LossRecord, epoch: int, epochs: int, output: str | Path) -> None:
+    def said(losses: dict[str, float]) -> str:
+        return ", ".join(f"{name} {value:.3g} (at first {record.first[name]:.3g})" for name, value in losses.items())
+
+    if absurd := record.risen(ABSURD):
+        raise FloatingPointError(f"{Path(output).name} has diverged in epoch {epoch + 1}: {said(absurd)}; {WAY_OUT}")
+    if epoch + 1 == epochs and (risen := record.risen(RISEN)):
+        logger.warning("losses of %s ended far above where they began: %s; if its maps are of no use, %s",
+                       Path(output).name, said(risen), WAY_OUT)  # fmt: skip
 
 
 def _text(means: dict[str, float]) -> str:

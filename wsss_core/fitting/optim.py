@@ -1,13 +1,13 @@
 """Parameter groups and the SGD with polynomial decay that most stages share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from wsss_core.fitting.schedules import poly
+from wsss_core.fitting.schedules import poly, stepped
 
 
 @dataclass(frozen=True)
@@ -90,3 +90,23 @@ class PolySGD:
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.sgd.param_groups for parameter in group["params"]]
+
+
+class StepSGD(PolySGD):
+    """SGD whose groups all follow ``schedules.stepped``."""
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        updates: int,
+        momentum: float,
+        decay_at: Sequence[int],
+        warmup: int,
+        start: float,
+    ):
+        super().__init__(groups, updates=updates, momentum=momentum)
+        # in place of PolySGD's own schedule, which its hook looks up by this name
+        self.decay = torch.optim.lr_scheduler.LambdaLR(
+            self.sgd, lambda update: stepped(update, decay_at=decay_at, warmup=warmup, start=start)
+        )
