@@ -1,7 +1,7 @@
 """The classes of a data set: their names, their colours and their values in mask files."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,18 @@ def described(classes: Classes) -> dict[str, Any]:
         "colours": classes.colours.tolist(),
         "normalisation": {"mean": mean, "std": deviation},
     }
+
+
+def classes_of(said: Mapping[str, Any]) -> Classes:
+    """The classes that a checkpoint says it has, see ``described``; mask files hold them as 1, 2, ...
+
+    Raises:
+        DataError: names or colours that are missing or cannot be.
+    """
+    try:
+        return make_classes(said["names"], colours=said["colours"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"the checkpoint does not describe its classes: {error}") from error
 
 
 def voc_palette(n: int) -> np.ndarray:

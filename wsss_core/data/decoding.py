@@ -22,6 +22,7 @@ TURNS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = {TURNS[value] for value in (5, 6, 7, 8)}  # these swap width and height
 
 
 @contextmanager
@@ -61,6 +62,20 @@ def upright(path: str | Path, image: Image.Image) -> Image.Image:
     image.load()
     turn = _turn_of(image)
     return image if turn is None else image.transpose(turn)
+
+
+def shrink_while_decoding(image: Image.Image, longest_side: int) -> None:
+    """Let a JPEG decode itself at a half, a quarter or an eighth, not below this length of its longer side."""
+    times = max(image.size) // longest_side
+    if times > 1:
+        image.draft(None, (max(1, image.width // times), max(1, image.height // times)))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of an opened picture as it is to be looked at; a JPEG is not decoded for it."""
+    if image.format != "JPEG":
+        image.load()  # which turns a TIFF
+    return image.size[::-1] if _turn_of(image) in SIDEWAYS else image.size
 
 
 def _turn_of(image: Image.Image) -> Image.Transpose | None:

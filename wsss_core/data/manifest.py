@@ -5,7 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -23,12 +23,17 @@ logger = logging.getLogger(__name__)
 Part = TypeVar("Part")
 
 COLUMNS = ["id", "image", "mask", "height", "width", "labels"]
+FULL = ["full_height", "full_width"]  # further columns, where a photo is worked on at less than its size
 FAULTS_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class Row:
-    """One image: ``mask`` is empty if there is none, ``labels`` are classes from 0 without background."""
+    """One image: ``mask`` is empty if there is none, ``labels`` are classes from 0 without background.
+
+    ``height`` and ``width`` are those that every stage works at; ``full`` is the photo's own (height, width) where it
+    is larger.
+    """
 
     id: str
     image: str
@@ -36,17 +41,24 @@ class Row:
     height: int
     width: int
     labels: tuple[int, ...]
+    full: tuple[int, int] | None = None
+
+    @property
+    def own_size(self) -> tuple[int, int]:
+        """Height and width of the photo and of its true mask."""
+        return self.full or (self.height, self.width)
 
 
 class Manifest:
     """The images of a split in their order.
 
     Paths stand as they were given; relative ones start at the working directory. The table has the columns
-    id, image, mask, height, width and labels, the last with a space between the class indices.
+    id, image, mask, height, width and labels, the last with a space between the class indices; and full_height and
+    full_width if any photo is worked on at less than its own size.
     """
 
     def __init__(self, table: pd.DataFrame) -> None:
-        if list(table.columns) != COLUMNS:
+        if list(table.columns) not in (COLUMNS, COLUMNS + FULL):
             raise DataError(f"a manifest has the columns {COLUMNS}, not {list(table.columns)}")
         if table["id"].duplicated().any():
             twice = table["id"][table["id"].duplicated()].iloc[0]
@@ -57,8 +69,12 @@ class Manifest:
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Manifest":
         """The manifest of these rows."""
-        cells = [(row.id, row.image, row.mask, row.height, row.width, " ".join(map(str, row.labels))) for row in rows]
-        return cls(pd.DataFrame(cells, columns=COLUMNS))
+        cells = [
+            (row.id, row.image, row.mask, row.height, row.width, " ".join(map(str, row.labels)), *row.own_size)
+            for row in rows
+        ]
+        table = pd.DataFrame(cells, columns=COLUMNS + FULL)
+        return cls(table if any(row.full for row in rows) else table[COLUMNS])
 
     @classmethod
     def read(cls, path: str | Path) -> "Manifest":
@@ -68,8 +84,9 @@ class Manifest:
             # keep_default_na: an image may be called "NA" or "nan"
             table = pd.read_csv(path, dtype=text, keep_default_na=False, encoding="utf-8-sig")
             manifest = cls(table)
-            manifest.table = manifest.table.astype({"height": np.int64, "width": np.int64})
-            if (manifest.table[["height", "width"]] < 1).any(axis=None):
+            sides = [name for name in ("height", "width", *FULL) if name in table]
+            manifest.table = manifest.table.astype(dict.fromkeys(sides, np.int64))
+            if (manifest.table[sides] < 1).any(axis=None):
                 raise ValueError("an image without height or width")
             if not manifest.table["labels"].str.fullmatch(r"([0-9]{1,3}( [0-9]{1,3})*)?", flags=re.ASCII).all():
                 raise ValueError("labels are numbers with a space between them")
@@ -97,9 +114,13 @@ class Manifest:
     def rows(self) -> list[Row]:
         """The rows in order."""
         return [
-            Row(id, image, mask, int(height), int(width), tuple(map(int, labels.split())))
-            for id, image, mask, height, width, labels in self.table.itertuples(index=False)
+            Row(id, image, mask, int(height), int(width), tuple(map(int, labels.split())), _full(own, height, width))
+            for id, image, mask, height, width, labels, *own in self.table.itertuples(index=False)
         ]
+
+    def limited(self, longest_side: int) -> "Manifest":
+        """The same images, the larger ones of them to be worked on at this length of their longer side."""
+        return Manifest.of([_limited(row, longest_side) for row in self.rows])
 
     @property
     def ids(self) -> list[str]:
@@ -260,6 +281,19 @@ def _inspect(
     else:
         mask = None
     return Row(id, str(image), "" if mask is None else str(mask), height, width, tuple(labels))
+
+
+def _full(own: Sequence[int], height: int, width: int) -> tuple[int, int] | None:
+    """The own size of a photo that is worked on at another; the cells of a row without such columns are none."""
+    return (int(own[0]), int(own[1])) if own and tuple(own) != (height, width) else None
+
+
+def _limited(row: Row, longest_side: int) -> Row:
+    own = row.own_size
+    if max(own) <= longest_side:
+        return row
+    height, width = (max(1, round(side * longest_side / max(own))) for side in own)
+    return replace(row, height=height, width=width, full=own)
 
 
 def _check_ids(ids: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from wsss_core.base.jobs import digest_of
 from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Row
-from wsss_core.data.masks import read_grey, read_mask
+from wsss_core.data.masks import nearest, read_grey, read_mask, write_mask
 
 
 def png_of(folder: str | Path, image_id: str) -> Path:
@@ -16,8 +16,13 @@ def png_of(folder: str | Path, image_id: str) -> Path:
 
 
 def read_folder_mask(row: Row, *, folder: Path, classes: Classes) -> np.ndarray:
-    """The mask of an image, (H, W) uint8, see ``read_mask``."""
-    return read_mask(png_of(folder, row.id), classes, (row.height, row.width))
+    """The mask of an image, (H, W) uint8 at the size that stages work at, see ``read_mask``."""
+    return nearest(read_mask(png_of(folder, row.id), classes, row.own_size), (row.height, row.width))
+
+
+def write_folder_mask(row: Row, mask: np.ndarray, *, folder: Path, classes: Classes) -> None:
+    """Write the mask of an image, (H, W) uint8, at the photo's own size, see ``write_mask``."""
+    write_mask(png_of(folder, row.id), nearest(mask, row.own_size), classes)
 
 
 def read_saliency(folder: Path, row: Row) -> np.ndarray:

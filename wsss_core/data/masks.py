@@ -81,6 +81,27 @@ def read_grey(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarr
     return stored
 
 
+def read_numbers(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Read numbers of objects, (H, W) uint8: 0 background, 255 void; another mode or size is a DataError."""
+    stored, mode = _open(path, size)
+    if mode not in ("P", "L"):
+        raise DataError(f"{path}: numbers of objects need an 8-bit PNG with a palette or in grey, this one is {mode}")
+    return stored
+
+
+def nearest(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resize (..., h, w) to (..., height, width): each pixel takes the one under its middle, as Pillow's NEAREST does.
+
+    What was enlarged comes back as it was when it is reduced again.
+    """
+    if values.shape[-2:] == tuple(size):
+        return values
+    rows, columns = (
+        (2 * np.arange(side) + 1) * old // (2 * side) for side, old in zip(size, values.shape[-2:], strict=True)
+    )
+    return values[..., rows[:, None], columns]
+
+
 def _open(path: str | Path, size: tuple[int, int] | None) -> tuple[np.ndarray, str]:
     with opened(path, MASKS, "the mask or map") as image:
         if size is not None and image.size[::-1] != tuple(size):  # before it is decoded, whatever it says of itself

@@ -1,5 +1,6 @@
 """Images mixed with a partner: CutMix (Yun et al. 2019), MixUp (Zhang et al. 2018), or one of both at random."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -7,11 +8,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from wsss_core.data.manifest import Row
+
 KINDS = ("cutmix", "mixup", "cut_or_mix")
 
 
 class Samples(Protocol):
-    """A data set that draws all its randomness from the generator of each sample."""
+    """A data set that draws all its randomness from the generator of each sample.
+
+    Attributes:
+        rows: of the manifest, in the order of the samples.
+    """
+
+    @property
+    def rows(self) -> Sequence[Row]: ...
 
     def __len__(self) -> int: ...
 
@@ -34,6 +44,11 @@ class Mixed(Dataset[dict[str, Tensor]]):
         if kind not in KINDS:
             raise ValueError(f"mixing.kind is {kind!r}: use {', '.join(KINDS)}")
         self.samples, self.kind, self.probability = samples, kind, probability
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """Those of the samples; which partner is mixed in, is not in them."""
+        return self.samples.rows
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from wsss_core.data.classes import DataError
-from wsss_core.data.decoding import PICTURES, opened, upright
+from wsss_core.data.decoding import PICTURES, opened, shrink_while_decoding, upright, upright_size
 from wsss_core.data.manifest import Row
 
 logger = logging.getLogger(__name__)
@@ -27,14 +27,25 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def read_picture(row: Row) -> Image.Image:
-    """Decode a row's picture to RGB; one of another size than the manifest's is an error that names it, too."""
-    image = read_image(row.image)
-    if image.size != (row.width, row.height):
-        raise DataError(
-            f"{row.image} has {image.width} x {image.height} pixels, its manifest says {row.width} x {row.height}: "
-            "delete the manifest to have it made again"
-        )
-    return image
+    """Decode a row's picture to RGB, (height, width) of the row: what every stage works on.
+
+    A larger photo is reduced on the way (bicubic, each pixel of the result from all that lie under it).
+
+    Raises:
+        DataError: as ``read_image``, and for a photo of another size than the manifest's.
+    """
+    size = row.width, row.height
+    with opened(row.image, PICTURES) as image:
+        found, own = upright_size(image), row.own_size[::-1]
+        if found != own:
+            raise DataError(
+                f"{row.image} has {found[0]} x {found[1]} pixels, its manifest says {own[0]} x {own[1]}: delete the "
+                "manifest to have it made again"
+            )
+        if row.full:
+            shrink_while_decoding(image, max(size))
+        picture = upright(row.image, image).convert("RGB")
+        return picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
 
 
 class Pictures:

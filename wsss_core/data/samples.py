@@ -26,7 +26,7 @@ class LabelledCrops:
     """
 
     def __init__(self, manifest: Manifest, classes: int, *, resize: Sequence[int], size: int, augmentation: str):
-        self.pictures = Pictures(manifest.rows)
+        self.rows, self.pictures = manifest.rows, Pictures(manifest.rows)
         self.labels = manifest.multi_hot(classes)
         self.resize, self.size, self.augment = resize, size, AUGMENTATIONS[augmentation]
 
@@ -51,6 +51,7 @@ class MaskedCrops:
 
     Args:
         read_mask: row -> (H, W) uint8; pseudo masks or affinity labels, never ground truth in a weak recipe.
+        resize: smallest and largest longer side, in pixels; ``rescale``, of the picture's own size, goes before it.
         augmentation: ``none`` or ``jitter``; others move the image but not its mask.
     """
 
@@ -60,19 +61,21 @@ class MaskedCrops:
         read_mask: Callable[[Row], np.ndarray],
         *,
         resize: Sequence[int],
+        rescale: tuple[float, float] | None = None,
         size: int,
         augmentation: str = "none",
     ):
         self.rows, self.read_mask, self.pictures = manifest.rows, read_mask, Pictures(manifest.rows)
-        self.resize, self.size, self.augment = resize, size, AUGMENTATIONS[augmentation]
+        self.resize, self.rescale, self.size, self.augment = resize, rescale, size, AUGMENTATIONS[augmentation]
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, size, size) and ``mask`` (size, size) uint8."""
-        row, length = self.rows[index], _length(self.resize, rng)
-        image = resize_longer_side(self.pictures[index], length)
+        row, image = self.rows[index], self.pictures[index]
+        length = rng.uniform(*self.rescale) * max(image.size) if self.rescale else _length(self.resize, rng)
+        image = resize_longer_side(image, length)
         mask = resize_longer_side(Image.fromarray(self.read_mask(row)), length, Image.Resampling.NEAREST)
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

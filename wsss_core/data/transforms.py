@@ -27,7 +27,7 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-def resize_longer_side(image: Image.Image, length: int, resample: Image.Resampling = BICUBIC) -> Image.Image:
+def resize_longer_side(image: Image.Image, length: float, resample: Image.Resampling = BICUBIC) -> Image.Image:
     """Resize so that the longer side has ``length`` pixels; the aspect is kept."""
     scale = length / max(image.size)
     width, height = (max(1, round(side * scale)) for side in image.size)

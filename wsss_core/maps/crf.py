@@ -1,12 +1,40 @@
 """The fully connected CRF of Krähenbühl and Koltun (NeurIPS 2011), for label maps and for probabilities.
 
-Both functions use a Potts compatibility and the symmetric normalisation of the message-passing filters.
+All functions use a Potts compatibility and the symmetric normalisation of the message-passing filters. A picture that
+would take more than ``WHOLE_BYTES`` is refined in tiles, which overlap by three deviations of the wider kernel on each
+side: that is no longer the CRF of the whole picture, but bounded, whatever its size.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 from pydensecrf.densecrf import DenseCRF2D
 
+from wsss_core.maps.sizes import Span, inside, tiles
+
+# Measured on pictures of noise, whose colours fill the lattice of the bilateral kernel: photos take a third to a half.
+PIXEL_BYTES, LABEL_BYTES = 560, 80
+WHOLE_BYTES = 3 * 10**9  # of 640 x 640 pixels with 81 labels, the most that COCO asks for: 2.9
+LABEL_DEVIATION, PROBABILITY_DEVIATION = 50, 67  # pixels, of the bilateral kernels
+DEVIATIONS = 3  # of the wider kernel, by which tiles overlap
+
 TINY = np.finfo(np.float32).tiny  # the logarithm of a probability stays finite
+
+
+def crf_bytes(pixels: int, n_labels: int) -> int:
+    """Memory that the CRF of a picture takes at most."""
+    return min(WHOLE_BYTES, pixels * (PIXEL_BYTES + n_labels * LABEL_BYTES))
+
+
+def crf_tiles(height: int, width: int, n_labels: int, deviation: int) -> Iterator[tuple[Span, Span]]:
+    """``sizes.tiles`` of which each with its margins takes at most ``WHOLE_BYTES``; a smaller picture is one of them.
+
+    Args:
+        deviation: pixels, of the wider kernel.
+    """
+    pixels = WHOLE_BYTES // (PIXEL_BYTES + n_labels * LABEL_BYTES)
+    whole = height * width <= pixels
+    return tiles(height, width, max(height, width) if whole else int(pixels**0.5), DEVIATIONS * deviation)
 
 
 def crf_labels(
@@ -45,22 +73,34 @@ class LabelCRF:
             raise ValueError(f"a CRF needs at least 2 labels, not {n_labels}; count the background too")
         if not 1 / n_labels < confidence < 1:
             raise ValueError(f"confidence {confidence} must be between 1/{n_labels} and 1")
-        self.shape, self.iterations, self.confidence = (n_labels, *image.shape[:2]), iterations, confidence
-        self.field = _field(image, self.shape, iterations, gaussian=(3, 3), bilateral=(50, 5, 10))
+        height, width = image.shape[:2]
+        self.shape, self.iterations, self.confidence = (n_labels, height, width), iterations, confidence
+        self.image, self.tiles = image, list(crf_tiles(height, width, n_labels, LABEL_DEVIATION))
+        if len(self.tiles) == 1:
+            self.field = _field(image, self.shape, iterations, gaussian=(3, 3), bilateral=(LABEL_DEVIATION, 5, 10))
 
     def __call__(self, labels: np.ndarray) -> np.ndarray:
         """Refine a label map (H, W), see ``crf_labels``."""
         n_labels, *size = self.shape
         _check_labels(labels, n_labels, tuple(size))
+        if len(self.tiles) > 1:
+            return self._tiled(labels)
         other = (1 - self.confidence) / (n_labels - 1)
         energy = np.full((n_labels, labels.size), -np.log(other), dtype=np.float32)
         energy[labels.ravel(), np.arange(labels.size)] = -np.log(self.confidence)
         beliefs = _beliefs(self.field, energy, self.iterations)
         return beliefs.argmax(axis=0).reshape(labels.shape).astype(labels.dtype)
 
+    def _tiled(self, labels: np.ndarray) -> np.ndarray:
+        refined = np.empty_like(labels)
+        for part, outer in self.tiles:  # the kernels of one tile at a time
+            refine = LabelCRF(self.image[outer], self.shape[0], self.iterations, self.confidence)
+            refined[part] = refine(labels[outer])[inside(part, outer)]
+        return refined
+
 
 def crf_probabilities(image: np.ndarray, probabilities: np.ndarray, iterations: int = 10) -> np.ndarray:
-    """Refine the class probabilities of a segmentation network.
+    """Refine the class probabilities of a segmentation network; the picture is not cut into tiles.
 
     The unary energy is -log(p); Gaussian kernel of 1 pixel, weight 3; bilateral kernel of 67 pixels and
     3 grey levels, weight 4 (DeepLab, Chen et al., TPAMI 2018).
@@ -79,7 +119,7 @@ def crf_probabilities(image: np.ndarray, probabilities: np.ndarray, iterations: 
     if probabilities.ndim != 3:
         raise ValueError(f"probabilities must be (classes, height, width), not {probabilities.shape}")
     energy = -np.log(np.maximum(probabilities, TINY, dtype=np.float32))
-    crf = _field(image, energy.shape, iterations, gaussian=(1, 3), bilateral=(67, 3, 4))
+    crf = _field(image, energy.shape, iterations, gaussian=(1, 3), bilateral=(PROBABILITY_DEVIATION, 3, 4))
     return _beliefs(crf, energy.reshape(len(energy), -1), iterations).reshape(energy.shape)
 
 

@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
+from math import log2
 from typing import TypeVar
 
 import numpy as np
@@ -12,16 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from wsss_core.data.classes import DataError
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.samples import ScaledImages, network_input
 from wsss_core.fitting.precision import Precision
-from wsss_core.maps.sizes import cells
+from wsss_core.maps.sizes import cells, inside, strided, tiles
 from wsss_core.maps.store import MapWriter
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+# A larger view of an image goes through the network in tiles, each with what surrounds it.
+WHOLE = 2**22  # pixels; no photo of VOC or COCO has a third of it at twice its size
+TILE, MARGIN, COARSEST = 1536, 256, 32  # pixels; the last is the coarsest grid of any network
+SUMMED = 2**26  # pixels of maps at the size of the image that are in memory together
 BYTES_A_PIXEL = 4096  # of free memory on a GPU; the widest network, resnet38d, takes 2400 in float32
 
 
@@ -32,7 +39,13 @@ def normalize_cam(maps: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def mirrored(model: Callable[[Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
-    """Float32 outputs (N, C, h, w) of images (N, 3, H, W) and of their mirror images, mirrored back; one call."""
+    """Float32 outputs (N, C, h, w) of images (N, 3, H, W) and of their mirror images, mirrored back.
+
+    One call, but for large images: two take half of the memory.
+    """
+    if images.shape[2] * images.shape[3] > WHOLE:
+        ahead, back = (model(view).float() for view in (images, images.flip(3)))
+        return ahead, back.flip(3)
     both = torch.cat([images, images.flip(3)]).contiguous(memory_format=torch.channels_last)
     ahead, back = model(both).float().chunk(2)
     return ahead, back.flip(3)
@@ -52,6 +65,10 @@ def normalized_sum(maps: Sequence[Tensor], height: int, width: int, stride: int)
     The maximum is that of the published map, at the size of the image: a peak lies between the cells of a coarser grid,
     and a division by the highest cell would raise all of the map. Cells beyond the image may exceed 1.
     """
+    at_once = max(1, SUMMED // (height * width))
+    if len(maps[0]) > at_once:
+        parts = zip(*(m.split(at_once) for m in maps), strict=True)
+        return torch.cat([normalized_sum(part, height, width, stride) for part in parts])
     full = sum_of_scales(maps, height, width, 1)
     peaks = full[:, :height, :width].amax((1, 2), keepdim=True)
     total = full if stride == 1 else sum_of_scales(maps, height, width, stride)
@@ -93,6 +110,43 @@ def equal_sizes(rows: Sequence[Row], batching: Batching) -> Iterator[list[int]]:
             yield from (indices[i : i + most] for i in range(0, len(indices), most))
 
 
+def in_tiles(look: Callable[[Tensor], Tensor], pixels: Tensor) -> Tensor:
+    """``look`` at images (N, H, W, 3), at those of more than ``WHOLE`` pixels tile by tile: maps (N, C, h, w).
+
+    Tiles begin on the network's grid, and MARGIN pixels around a tile are looked at with it, which is what a cell
+    mostly depends on. A layer that averages over the whole image averages over a tile instead.
+    """
+    height, width = pixels.shape[1:3]
+    if height * width <= WHOLE:
+        return look(pixels)
+    whole = None
+    for part, outer in tiles(height, width, TILE, MARGIN, COARSEST):
+        maps = look(pixels[:, *outer])
+        if whole is None:  # strides are powers of two, and only sides that end elsewhere have a part of a cell
+            stride = 2 ** round(log2((outer[1].stop - outer[1].start) / maps.shape[3]))
+            whole = maps.new_zeros(*maps.shape[:2], strided(height, stride), strided(width, stride))
+        target, source = (
+            [slice(side.start // stride, strided(side.stop, stride)) for side in span]
+            for span in (part, inside(part, outer))
+        )
+        whole[:, :, *target] = maps[:, :, *source]
+    assert whole is not None
+    return whole
+
+
+@contextmanager
+def named(row: Row) -> Iterator[None]:
+    """Say with which image the device's memory was not enough, and the way out."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        height, width = row.own_size
+        raise DataError(
+            f"{row.image} of {width} x {height} pixels and the network do not fit into the device's memory: set "
+            f"longest_side of the data set, such as 1024 (docs/data.md, Large photos): {str(error).splitlines()[0]}"
+        ) from error
+
+
 @torch.inference_mode()
 def scaled_batches(
     model: nn.Module,
@@ -102,6 +156,8 @@ def scaled_batches(
     device: torch.device,
     workers: int,
     precision: str = "float32",
+    *,
+    tiled: bool = True,
 ) -> Iterator[tuple[list[int], list[Tensor]]]:
     """Yield indices of images of equal size and their outputs (N, C, h_s, w_s), one a scale.
 
@@ -112,6 +168,7 @@ def scaled_batches(
         model: (N, 3, H, W) -> (N, C, h, w).
         combine: joins the float32 outputs of images and of their mirror images.
         precision: see ``Precision``.
+        tiled: whether large views go through the network in tiles, see ``in_tiles``.
     """
     model.to(device).to(memory_format=torch.channels_last).eval()
     together, arithmetic = batching(device), Precision(precision, device)
@@ -121,12 +178,19 @@ def scaled_batches(
 
     def outputs(pixels: Tensor) -> Tensor:
         calls = pixels.split(images_a_call(pixels.shape[1], pixels.shape[2], together))
-        return torch.cat([combine(*mirrored(model, network_input(part))) for part in calls])
+        return torch.cat([in_tiles(look, part) if tiled else look(part) for part in calls])
+
+    def look(pixels: Tensor) -> Tensor:
+        return combine(*mirrored(model, network_input(pixels)))
 
     for group in groups:
         views = [[view.to(device, non_blocking=True) for view in next(images)[1]] for _ in group]
         # cuDNN would look for its fastest kernels at each of the many sizes anew, for longer than these save
-        with arithmetic.autocast(), torch.backends.cudnn.flags(enabled=True, benchmark=False):
+        with (
+            named(manifest.rows[group[0]]),
+            arithmetic.autocast(),
+            torch.backends.cudnn.flags(enabled=True, benchmark=False),
+        ):
             maps = [outputs(torch.stack(pixels)) for pixels in zip(*views, strict=True)]
         yield group, maps
         done += len(group)

@@ -5,10 +5,14 @@ scales up, and crops the sum to the image. The grid of a stride over these large
 the stride and cropped, they are the published ones up to the interpolation between cells.
 """
 
+from collections.abc import Iterator
+from itertools import product
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+Span = tuple[slice, slice]  # of rows and of columns
 
 if TYPE_CHECKING:  # stores need ``cells``
     from wsss_core.maps.store import MapStore
@@ -24,6 +28,39 @@ def strided(side: int, stride: int) -> int:
 def cells(side: int, stride: int, multiple: int = MULTIPLE) -> int:
     """Cells of a stride along a side of ``side`` pixels, which is first rounded up to the next ``multiple``."""
     return strided(side, multiple) * multiple // stride
+
+
+def tiles(height: int, width: int, side: int, margin: int, step: int = 1) -> Iterator[tuple[Span, Span]]:
+    """Cut a picture into parts that are worked on by themselves, each with what surrounds it.
+
+    Args:
+        side: length of the longer side of a part with its margins, more than two margins.
+        margin: pixels around a part, as far as the picture goes; a multiple of ``step``.
+        step: parts begin at its multiples.
+
+    Yields:
+        rows and columns of a part, and of the same with its margins. Parts cover every pixel once.
+    """
+    for (rows, outer_rows), (columns, outer_columns) in product(
+        _cuts(height, side, margin, step), _cuts(width, side, margin, step)
+    ):
+        yield (rows, columns), (outer_rows, outer_columns)
+
+
+def _cuts(length: int, side: int, margin: int, step: int) -> list[tuple[slice, slice]]:
+    if length <= side:
+        return [(slice(0, length), slice(0, length))]
+    part = max(step, (side - 2 * margin) // step * step)
+    return [
+        (slice(begin, min(begin + part, length)), slice(max(0, begin - margin), min(begin + part + margin, length)))
+        for begin in range(0, length, part)
+    ]
+
+
+def inside(part: Span, outer: Span) -> Span:
+    """Where a part lies in what it was cut from with its margins."""
+    rows, columns = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(part, outer, strict=True))
+    return rows, columns
 
 
 def enlarge(maps: np.ndarray, stride: int, height: int, width: int) -> np.ndarray:

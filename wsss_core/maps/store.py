@@ -21,40 +21,26 @@ digests of the tables' values and of all it says. Every shard is written once an
 entries (NaN or 255 of maps), so that a lost file is found out and never read as empty maps.
 """
 
-import hashlib
-import os
-import warnings
-from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
 
 import numpy as np
 import zarr
-from numcodecs.checksum32 import CRC32C
-from numcodecs.zstd import Zstd
 from zarr.codecs import ZstdCodec
-from zarr.errors import ZarrUserWarning
 
-from wsss_core.base.files import reading
-from wsss_core.base.jobs import digest_of
 from wsss_core.data.manifest import Manifest
+from wsss_core.maps.shards import Store, StoreError, complete, write_table
 from wsss_core.maps.sizes import MULTIPLE, cells
 
+__all__ = ["MapStore", "MapWriter", "StoreError"]
+
 LAYOUT = "wsss-maps/4"
-SHARD = 256
+SHARD = 256  # rows, and fewer where a row has so many cells that these would be more
+SHARD_CELLS = 2**24
 STEPS = 254  # of a map in uint8
-NO_CHUNK = 2**64 - 1  # in the index of a shard, for a chunk that was never written
-LOST = -32768  # fill value of the tables of numbers, which no entry has
-TABLES = "label", "first_row", "size", "image_id"
-WAY_OUT = "delete it and run its rule again"
-
-
-class StoreError(ValueError):
-    """A store of maps that is missing, incomplete, damaged or of another layout."""
+TABLES = {"label": ("row",), "first_row": ("edge",), "size": ("image", "side"), "image_id": ("image",)}
 
 
 class MapWriter:
@@ -89,7 +75,8 @@ class MapWriter:
         self.about = {**about, "layout": LAYOUT, "stride": stride, "multiple": multiple, "classwise": classwise}
         self.done = 0
         y, x = np.max(self.shapes, axis=0)
-        self.block, self.spare = np.zeros((2, SHARD, y, x), dtype)  # one is filled while the other is written
+        self.shard = min(SHARD, max(1, SHARD_CELLS // int(y * x)))
+        self.block, self.spare = np.zeros((2, self.shard, y, x), dtype)  # one is filled while the other is written
         self.thread = ThreadPoolExecutor(1)
         self.writing: Future[None] = Future()
         self.writing.set_result(None)
@@ -98,7 +85,7 @@ class MapWriter:
         self.group = zarr.create_group(self.path, overwrite=False)
         rows, shape, small = int(self.first_row[-1]), self.block.shape[1:], self.block.dtype == np.uint8
         self.maps = self.group.create_array(
-            "map", shape=(rows, *shape), dtype=self.block.dtype, chunks=(1, *shape), shards=(SHARD, *shape),
+            "map", shape=(rows, *shape), dtype=self.block.dtype, chunks=(1, *shape), shards=(self.shard, *shape),
             fill_value=255 if small else np.nan, dimension_names=("row", "y", "x"),
             compressors=ZstdCodec(level=1, checksum=True), attributes={"scale_factor": 1 / STEPS} if small else None,
         )  # fmt: skip
@@ -109,19 +96,9 @@ class MapWriter:
             "size": np.array([(row.height, row.width) for row in self.rows], np.int32),
             "image_id": np.array([row.id for row in self.rows], dtype=np.dtypes.StringDType()),
         }
-        self._table("label", ("row",))
-        self._table("first_row", ("edge",))
-        self._table("size", ("image", "side"))
-        self._table("image_id", ("image",))
+        for name, dimensions in TABLES.items():
+            write_table(self.group, name, self.tables[name], dimensions)
         return self
-
-    def _table(self, name: str, dimensions: tuple[str, ...]) -> None:
-        values = self.tables[name]
-        array = self.group.create_array(
-            name, shape=values.shape, dtype=str if name == "image_id" else values.dtype, fill_value=_fill(name),
-            dimension_names=dimensions, compressors=ZstdCodec(level=0, checksum=True),
-        )  # fmt: skip
-        array[...] = values
 
     def append(self, image_id: str, maps: np.ndarray) -> None:
         """Add the next image's maps, (its rows, h, w) floats, in the manifest's order."""
@@ -140,16 +117,16 @@ class MapWriter:
                 raise ValueError(f"the maps of {image_id} leave the range from 0 to 1, which uint8 is for")
             maps = np.rint(STEPS * maps)
         for index, values in zip(range(begin, end), maps, strict=True):
-            slot = self.block[index % SHARD]
+            slot = self.block[index % self.shard]
             slot[:] = 0
             slot[: shape[0], : shape[1]] = values
-            if (index + 1) % SHARD == 0:
+            if (index + 1) % self.shard == 0:
                 self._flush(index + 1)
         self.done += 1
 
     def _flush(self, end: int) -> None:
         self.writing.result()
-        begin = (end - 1) // SHARD * SHARD
+        begin = (end - 1) // self.shard * self.shard
         self.writing = self.thread.submit(self.maps.__setitem__, slice(begin, end), self.block[: end - begin])
         self.block, self.spare = self.spare, self.block
 
@@ -166,71 +143,25 @@ class MapWriter:
         if self.done != len(self.rows):
             raise StoreError(f"{self.path}: {self.done} of {len(self.rows)} images were written")
         rows = int(self.first_row[-1])
-        if rows % SHARD:
+        if rows % self.shard:
             self._flush(rows)
         self.writing.result()
-        about = {**self.about, "complete": True}
-        digests = {"tables": _digest_of_tables(self.tables), "attributes": digest_of(about)}
-        self.group.attrs["wsss"] = {**about, "digests": digests}
-        with warnings.catch_warnings():  # Zarr warns that other libraries may ignore it, which does no harm
-            warnings.simplefilter("ignore", ZarrUserWarning)
-            zarr.consolidate_metadata(self.path)
+        complete(self.group, self.path, self.about, self.tables)
 
 
-class MapStore:
+class MapStore(Store):
     """Read a store of maps; it opens on first use in each process and pickles as its path.
 
     ``len(store)`` counts images, iterating gives their ids, ``store[id]`` gives ``(labels, maps)``: (rows,) int and
-    (rows, h, w) float32 at the store's stride. Maps are taken straight from the shards, whose form is specified by
-    Zarr: by way of the library a read takes eight times as long, most of it in its event loop.
+    (rows, h, w) float32 at the store's stride.
 
     Raises:
         StoreError: on first use, if the store is missing, incomplete, damaged or of another layout.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-
-    def __reduce__(self) -> tuple[type["MapStore"], tuple[Path]]:
-        return MapStore, (self.path,)
-
-    @cached_property
-    def _group(self) -> zarr.Group:
-        try:
-            with self._sound():
-                group = zarr.open_group(self.path, mode="r")
-        except FileNotFoundError as error:
-            if (self.path / "zarr.json").exists():
-                raise StoreError(f"{self.path} is damaged at zarr.json: {WAY_OUT}") from error
-            raise StoreError(f"there is no store of maps at {self.path}") from error
-        about = _about(group)
-        if about.get("layout") != LAYOUT or not about.get("complete") or "digests" not in about:
-            raise StoreError(f"{self.path} is not a complete store of layout {LAYOUT}: {WAY_OUT}")
-        with self._sound("its attributes"):
-            digests = about.pop("digests")
-            if digest_of(about) != digests["attributes"]:
-                raise ValueError("they do not have their digest")
-        return group
-
-    @contextmanager
-    def _sound(self, place: str = "") -> Iterator[None]:
-        """Call what the block raises damage of the store, but for a failure to read it (``OSError``)."""
-        try:
-            with reading(self.path, f"is damaged at {place}" if place else "is damaged", WAY_OUT):
-                yield
-        except OSError:  # among them one of Zarr's that is a ValueError as well
-            raise
-        except ValueError as error:
-            if isinstance(error.__cause__, StoreError):  # it says more
-                raise error.__cause__  # noqa: B904
-            raise StoreError(str(error)) from error.__cause__
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """What the store says of itself: stride, settings, run, ...; all but its digests."""
-        about = _about(self._group)
-        del about["digests"]
-        return about
+    layout = LAYOUT
+    holds = "maps"
+    tables = tuple(TABLES)
 
     @cached_property
     def stride(self) -> int:
@@ -238,122 +169,19 @@ class MapStore:
         return self.about["stride"]
 
     @cached_property
-    def _tables(self) -> dict[str, np.ndarray]:
-        tables = {name: self._table(name) for name in TABLES}
-        with self._sound("its tables"):
-            if _digest_of_tables(tables) != _about(self._group)["digests"]["tables"]:
-                raise ValueError("they do not have their digest")
-        return tables
-
-    @cached_property
-    def _index(self) -> dict[str, int]:
-        return {str(image_id): index for index, image_id in enumerate(self._tables["image_id"])}
-
-    def _array(self, name: str) -> zarr.Array:
-        found = self._group[name]
-        if not isinstance(found, zarr.Array):
-            raise TypeError(f"{name} is no array")
-        return found
-
-    def _table(self, name: str) -> np.ndarray:
-        with self._sound(name):
-            values = np.asarray(self._array(name)[:])
-            lost = np.any(values == _fill(name))
-        if lost:
-            raise StoreError(f"{self.path} has lost its table {name}: {WAY_OUT}")
-        return values
-
-    def digest(self) -> str:
-        """A digest of the store's arrays and attributes."""
-        state = hashlib.sha256()
-        for path in sorted(self.path.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):  # Snakemake puts a hidden file beside ours
-                state.update(path.relative_to(self.path).as_posix().encode() + path.read_bytes())
-        return state.hexdigest()
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._index)
-
-    def __contains__(self, image_id: str) -> bool:
-        return image_id in self._index
-
-    def size(self, image_id: str) -> tuple[int, int]:
-        """Height and width of the picture."""
-        height, width = self._tables["size"][self._position(image_id)]
-        return int(height), int(width)
-
-    def _position(self, image_id: str) -> int:
-        if image_id not in self._index:
-            raise StoreError(f"{self.path} holds no maps of image {image_id}: it was made from another manifest")
-        return self._index[image_id]
+    def _multiple(self) -> int:
+        return self.about["multiple"]
 
     def __getitem__(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
         position = self._position(image_id)
         begin, end = (int(row) for row in self._tables["first_row"][position : position + 2])
         h, w = (cells(side, self.stride, self._multiple) for side in self.size(image_id))
-        maps = np.empty((end - begin, h, w), np.float32)
+        maps, small = np.empty((end - begin, h, w), np.float32), False
         for place, row in enumerate(range(begin, end)):
-            try:
-                with self._sound(f"image {image_id}"):
-                    maps[place] = self._map(row)[:h, :w]
-            except FileNotFoundError as error:
-                raise StoreError(f"{self.path} has lost a shard (image {image_id}): {WAY_OUT}") from error
-        if self._form[1] == np.uint8:
+            stored = self._rows("map", row, row + 1, image_id)[0, :h, :w]
+            small = stored.dtype == np.uint8
+            with self._sound(f"image {image_id}"):
+                maps[place] = stored
+        if small:
             maps /= STEPS
         return self._tables["label"][begin:end].astype(int), maps
-
-    @cached_property
-    def _form(self) -> tuple[tuple[int, int], np.dtype, int]:
-        """Shape and type of a row, rows a shard."""
-        with self._sound("map"):
-            maps = self._array("map")
-            assert maps.shards is not None  # the layout has them
-            _, height, width = maps.shape
-            return (height, width), maps.dtype.newbyteorder("<"), maps.shards[0]
-
-    @cached_property
-    def _multiple(self) -> int:
-        return self.about["multiple"]
-
-    def _map(self, row: int) -> np.ndarray:
-        """A row as it is stored, (Y, X) with its padding."""
-        shape, dtype, rows = self._form
-        shard, chunk = divmod(row, rows)
-        path = self.path / f"map/c/{shard}/0/0"
-        with open(path, "rb") as file:
-            if shard not in self._chunks:
-                self._chunks[shard] = _read_index(file, rows)
-            offset, length = self._chunks[shard][chunk]
-            if offset == NO_CHUNK:
-                raise FileNotFoundError(f"{path} does not hold its map {chunk}")
-            file.seek(offset)
-            pixels = Zstd().decode(file.read(length))
-        return np.frombuffer(pixels, dtype).reshape(shape)
-
-    @cached_property
-    def _chunks(self) -> dict[int, list[list[int]]]:
-        """Indices of the shards that were read."""
-        return {}
-
-
-def _about(group: zarr.Group) -> dict[str, Any]:
-    """What a store says of itself; nothing if it is none."""
-    about = group.attrs.get("wsss")
-    return dict(about) if isinstance(about, Mapping) else {}
-
-
-def _fill(table: str) -> str | int:
-    return "" if table == "image_id" else LOST
-
-
-def _digest_of_tables(tables: Mapping[str, np.ndarray]) -> str:
-    return digest_of({name: tables[name].tolist() for name in TABLES})
-
-
-def _read_index(file: BinaryIO, chunks: int) -> list[list[int]]:
-    """Offset and length of each chunk of a shard: uint64 at its end, with a checksum."""
-    file.seek(-16 * chunks - 4, os.SEEK_END)
-    return np.frombuffer(CRC32C(location="end").decode(file.read()), "<u8").reshape(-1, 2).tolist()

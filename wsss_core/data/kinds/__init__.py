@@ -34,12 +34,14 @@ def declared_manifest(declared: Declared, *, subset: str, root: str | Path | Non
 
     Args:
         declared: a data set's entry in config.yaml; of kind ``coco`` also ``made_masks``, the folder where the
-            pipeline makes the masks of the subset.
+            pipeline makes the masks of the subset. Its ``longest_side``, if any, limits the sizes to work at.
         root: folder of a data set that the pipeline makes itself, else None.
     """
     found = declared if root is None else {**declared, "root": root}
     kind = KINDS[declared["kind"]]
-    return kind.manifest_of(found, subset=subset, classes=declared_classes(declared), workers=workers)
+    manifest = kind.manifest_of(found, subset=subset, classes=declared_classes(declared), workers=workers)
+    longest_side = declared.get("longest_side")
+    return manifest if longest_side is None else manifest.limited(longest_side)
 
 
 def declared_masks(declared: Declared, *, subset: str, folder: str | Path, workers: int) -> None:

@@ -22,21 +22,13 @@ from wsss_core.data.classes import VOID, Classes, DataError, make_classes
 from wsss_core.data.manifest import Manifest, build_manifest, of_subset, raise_faults, read_ids
 from wsss_core.data.mask_folder import png_of
 from wsss_core.data.masks import write_mask
+from wsss_core.recipes.class_names import COCO_CLASSES
 from wsss_core.recipes.kinds import Declared
 
 logger = logging.getLogger(__name__)
 
-# By increasing category id, 1 to 90 with ten gaps; mask values are 1 to 80 without any.
-COCO_CLASSES = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
-    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow",
-    "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee",
-    "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard",
-    "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich",
-    "orange", "broccoli", "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed",
-    "dining table", "toilet", "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven",
-    "toaster", "sink", "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
-)  # fmt: skip
+# The category ids of these classes; the others up to 90 are of classes that were never annotated.
+CATEGORY_IDS = [id for id in range(1, 91) if id not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
 LABELLED_OF = {82783: 82081, 40504: 40137}  # images with a class, by the number of images: train2014, val2014
 
 LARGEST = 2**27  # pixels of an image, far more than any of COCO's: a wrong size would take all memory
@@ -173,11 +165,11 @@ def semantic_mask(picture: Picture) -> np.ndarray:
     would be lost behind it (coco2voc orders them so). Crowds lie below all objects: their coarse outlines also take
     in what stands between, so they are void and not a class.
     """
-    drawn = [(thing, _pixels(thing, picture)) for thing in picture.things]
+    drawn = [(thing, pixels(thing, picture)) for thing in picture.things]
     drawn.sort(key=lambda item: (not item[0].crowd, -int(item[1].sum())))
     mask = np.zeros((picture.height, picture.width), np.uint8)
-    for thing, pixels in drawn:
-        mask[pixels] = VOID if thing.crowd else COCO_CLASSES.index(thing.name) + 1
+    for thing, inside in drawn:
+        mask[inside] = VOID if thing.crowd else COCO_CLASSES.index(thing.name) + 1
     return mask
 
 
@@ -324,7 +316,7 @@ def _unusable(thing: Thing, picture: Picture, error: Exception) -> DataError:
     )
 
 
-def _pixels(thing: Thing, picture: Picture) -> np.ndarray:
+def pixels(thing: Thing, picture: Picture) -> np.ndarray:
     """(height, width) bool: the inside of an outline that is polygons, plain run lengths or packed ones."""
     _check_outline(thing, picture)
     outline, size = thing.outline, [picture.height, picture.width]

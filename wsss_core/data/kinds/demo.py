@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 OBJECT_COUNTS = (0.40, 0.35, 0.25)  # share of the pictures with one, two and three objects, if they fit
 OBJECT_AREA = ((0.14, 0.32), (0.10, 0.17), (0.08, 0.11))  # of the picture, each of one, two or three objects
 OWN_SCENE = 0.7  # how often the scene is the one that goes with the first object's kind
-TOUCHING = 0.5  # how often a further object is put so that it overlaps another one slightly
+TOUCHING = 0.5  # how often a further object is put so that it overlaps another one slightly; twins overlap each other
 OVERLAP = (0.01, 0.12)  # of the smaller object, where two touch
 PORTRAIT = 0.25  # share of the pictures that stand upright
 TEXTURE_CONTRAST = 0.10  # of the body's texture, relative to its brightness
@@ -45,6 +45,7 @@ NOISE = (0.01, 0.035)  # standard deviation, of a range of 1
 
 SPRITE = 192  # an object is drawn on a square of this side, then shrunk to its place
 ATTEMPTS = 60  # places tried for an object
+TWIN_ATTEMPTS = 400  # fewer places do for one that touches a certain other one
 JPEG_QUALITY = 92
 
 Layer = np.ndarray
@@ -97,8 +98,15 @@ def manifest_of(declared: Declared, *, subset: str, classes: Classes, workers: i
     return voc_manifest(root=declared["root"], subset=subset, classes=classes, workers=workers)
 
 
-def make_demo(*, folder: str | Path, seed: int, images: dict[str, int], size: tuple[int, int] = (96, 128)) -> None:
-    """Write the data set: JPEGImages, Annotations, SegmentationClass and the lists in ImageSets/Segmentation.
+def make_demo(
+    *,
+    folder: str | Path,
+    seed: int,
+    images: dict[str, int],
+    size: tuple[int, int] = (96, 128),
+    twins: float | None = None,
+) -> None:
+    """Write the data set: JPEGImages, Annotations, SegmentationClass, SegmentationObject and ImageSets/Segmentation.
 
     A picture depends on the seed, its split and its number alone: more images keep the first ones.
 
@@ -107,16 +115,20 @@ def make_demo(*, folder: str | Path, seed: int, images: dict[str, int], size: tu
         seed: not negative.
         images: number of images of each split, such as ``{"train": 300, "val": 100}``.
         size: (height, width) of most pictures; some stand upright instead.
+        twins: share of the pictures with a further object of a kind that is there already, where it fits; None is 0.
     """
     with whole(folder) as root:
-        for part in ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Segmentation"):
+        for part in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationObject", "ImageSets/Segmentation"):
             (root / part).mkdir(parents=True)
         for split, count in images.items():
             ids = [f"{split}_{index:05d}" for index in range(count)]
             every = max(1, count // 20)
             for index, id in enumerate(ids):
-                picture, mask, boxes = draw_picture(seed=seed, split=split, index=index, size=size)
+                picture, mask, boxes, objects = draw_picture(
+                    seed=seed, split=split, index=index, size=size, twins=twins or 0.0
+                )
                 _write(root, id, picture, mask, boxes)
+                write_mask(root / "SegmentationObject" / f"{id}.png", objects, _NUMBERS)
                 if (index + 1) % every == 0:
                     logger.info("%s: drew %d of %d pictures", split, index + 1, count)
             list_path = root / "ImageSets" / "Segmentation" / f"{split}.txt"
@@ -124,13 +136,17 @@ def make_demo(*, folder: str | Path, seed: int, images: dict[str, int], size: tu
 
 
 def draw_picture(
-    *, seed: int, split: str, index: int, size: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray, list[tuple[str, tuple[int, int, int, int]]]]:
+    *, seed: int, split: str, index: int, size: tuple[int, int], twins: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, list[tuple[str, tuple[int, int, int, int]]], np.ndarray]:
     """Draw one picture.
+
+    Args:
+        twins: how likely there is a further object of a kind that is there already; the others are as without.
 
     Returns:
         The picture, (H, W, 3) uint8; its mask, (H, W) uint8 with a border of 255 one pixel wide around each
-        object; and (name, (xmin, ymin, xmax, ymax)) of each object, from 1 and inclusive as in VOC.
+        object; (name, (xmin, ymin, xmax, ymax)) of each object, from 1 and inclusive as in VOC; and the mask once more,
+        with the numbers of the objects, from 1, in place of their classes.
     """
     stream = (seed, zlib.crc32(split.encode()))
     rng = np.random.default_rng((*stream, index))
@@ -140,6 +156,9 @@ def draw_picture(
     h, w = size[::-1] if rng.random() < PORTRAIT else size
     scene = _scene_of(rng, first)(rng, h, w)
     objects = _place_objects(rng, _choose_labels(rng, first), h, w)
+    twin = np.random.default_rng((*stream, index, 2))  # of its own: whatever there was keeps its numbers
+    if twin.random() < twins:
+        objects += _place_twin(twin, objects, h, w)
     picture = scene
     for thing in objects:
         picture = _paint(rng, picture, scene, thing)
@@ -174,6 +193,22 @@ def _place_objects(rng: np.random.Generator, labels: list[int], h: int, w: int) 
                 placed.append(thing)
                 break
     return placed
+
+
+def _place_twin(rng: np.random.Generator, placed: list[Placed], h: int, w: int) -> list[Placed]:
+    """A further object of the kind of one that is there, touching it or apart from all; none if there is no place."""
+    partner = int(rng.integers(len(placed)))
+    label = placed[partner].label
+    area = rng.uniform(*OBJECT_AREA[-1]) * h * w
+    sprite = _shrink(rng, list(KINDS.values())[label].draw(rng), area, min(h, w))
+    touching = rng.random() < TOUCHING
+    for _ in range(TWIN_ATTEMPTS):
+        thing = _put(rng, sprite, label, h, w)
+        overlaps = [_overlap(thing.body, other.body) for other in placed]
+        least, most = OVERLAP if touching else (0.0, 0.0)
+        if least <= overlaps[partner] <= most and max(overlaps) <= most:
+            return [thing]
+    return []
 
 
 def _overlap(one: Layer, other: Layer) -> float:
@@ -245,21 +280,22 @@ def _photograph(rng: np.random.Generator, picture: Layer) -> np.ndarray:
     return (noisy.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _annotate(objects: list[Placed], h: int, w: int) -> tuple[np.ndarray, list]:
-    """The mask and the boxes of what is seen of the objects, the later ones in front."""
+def _annotate(objects: list[Placed], h: int, w: int) -> tuple[np.ndarray, list, np.ndarray]:
+    """The mask, the boxes and the numbers of what is seen of the objects, the later ones in front."""
     number = np.zeros((h, w), np.uint8)
     for index, thing in enumerate(objects, start=1):
         number[thing.body > 0.5] = index
     mask = np.array([0, *(thing.label + 1 for thing in objects)], np.uint8)[number]
     # The line lies on the side of the lower number: outside an object, and on the one behind where two meet.
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    mask[cv2.dilate(number, cross) > number] = VOID
+    border = cv2.dilate(number, cross) > number
+    mask[border] = VOID
     boxes = []
     for index, thing in enumerate(objects, start=1):
         ys, xs = np.nonzero(number == index)
         box = int(xs.min()) + 1, int(ys.min()) + 1, int(xs.max()) + 1, int(ys.max()) + 1
         boxes.append((DEMO_CLASSES[thing.label], box))
-    return mask, boxes
+    return mask, boxes, np.where(border, VOID, number).astype(np.uint8)
 
 
 def _write(root: Path, id: str, picture: np.ndarray, mask: np.ndarray, boxes: list) -> None:
@@ -507,3 +543,4 @@ KINDS = {
     "tree": Kind(_tree, 100.0, _field),
 }
 DEMO_CLASSES = tuple(KINDS)
+_NUMBERS = make_classes([f"object {number}" for number in range(1, 10)])  # of a picture

@@ -12,16 +12,11 @@ from wsss_core.data.decoding import PUBLISHED, opened
 from wsss_core.data.manifest import Manifest, build_manifest, read_ids
 from wsss_core.data.masks import read_mask
 from wsss_core.recipes import sources
+from wsss_core.recipes.class_names import VOC_CLASSES, VOC_SUBSETS
 from wsss_core.recipes.kinds import Declared
 
 logger = logging.getLogger(__name__)
 
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)  # fmt: skip
-VOC_SUBSETS = ("train", "val", "trainval", "train_aug", "test")
 
 # Images with each class, by the number of images of the full split: 1,464 are train, 10,582 train_aug.
 LABEL_TOTALS = {
