@@ -10,8 +10,8 @@ from PIL import Image
 from wsss_core.data import DEMO_CLASSES, VOC_CLASSES, DataError, make_demo, read_mask
 from wsss_core.data.kinds import KINDS, declared_classes, declared_manifest, declared_masks
 from wsss_core.data.kinds.coco import COCO_CLASSES
+from wsss_core.recipes import class_names, sources
 from wsss_core.recipes import kinds as planned
-from wsss_core.recipes import sources
 from wsss_core.recipes.config import RecipeError
 
 
@@ -248,3 +248,136 @@ def test_weights_that_cannot_be_fetched_are_known_to_the_plan():
     assert "deeplabv1_resnet101-imagenet.pth" in sources.weights_of("resnet101_caffe")
     assert "CCAM" in sources.page_of("moco_r50_v2-e3b0c442.pth")
     assert "your own" in sources.page_of("mine.pth")
+
+
+# --- five keys ---
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch) -> dict:
+    """Photos in a folder for each class, one of both, one of none, and two new ones; declared by what is needed."""
+    monkeypatch.chdir(tmp_path)
+    for place in ("photos/cat/a", "photos/cat/b", "photos/dog/b", "photos/dog/c", "photos/later", "new/d", "new/e"):
+        Path(f"{place}.jpg").parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (5, 4), (len(Path(place).stem), ord(Path(place).stem[0]), 9)).save(f"{place}.jpg")
+    return {"kind": "folders", "images": "photos", "labels": "folders", "names": ["cat", "dog"]}
+
+
+def read(declared, subset, **settings) -> list:
+    """What a job makes of a declaration, as a plan hands it over."""
+    found = planned.deciding(planned.completed(declared), subset) | {"colours": None} | settings
+    manifest = declared_manifest(found, subset=subset, root=None, workers=1)
+    return [(row.id, Path(row.image).as_posix(), row.labels) for row in manifest]
+
+
+A, B, C = ("a", "photos/cat/a.jpg", (0,)), ("b", "photos/cat/b.jpg", (0, 1)), ("c", "photos/dog/c.jpg", (1,))
+
+
+def test_four_keys_make_a_data_set_that_trains_on_all_its_labelled_photos(photos):
+    declared = planned.completed(photos)
+    assert declared["lists"] == {"train": None}
+    assert declared["splits"] == {"train": "train", "scored": "train", "val": None}
+    assert (declared["masks"], declared["classes"], declared["colours"]) == (None, None, None)
+    assert planned.missing_files(declared, "train") == {}
+    planned.check_apart(declared)
+    assert read(photos, "train") == [A, B, C]
+
+
+def test_a_folder_of_new_photos_is_a_subset(photos):
+    mine = photos | {"lists": {"new": "new"}}
+    assert list(planned.completed(mine)["lists"]) == ["train", "new"]
+    assert read(mine, "new") == [("d", "new/d.jpg", ()), ("e", "new/e.jpg", ())]
+    before = planned.deciding(planned.completed(mine), "new")
+    assert planned.deciding(planned.completed(mine), "train") == planned.deciding(planned.completed(photos), "train")
+    Image.new("RGB", (5, 4)).save("new/f.jpg")
+    assert planned.deciding(planned.completed(mine), "new") != before
+    assert [id for id, *_ in read(mine, "new")] == ["d", "e", "f"]
+
+
+def test_a_photo_that_is_in_no_class_folder_can_be_predicted_and_not_trained_on(photos):
+    Path("later.txt").write_text("later\n")
+    mine = photos | {"lists": {"later": "later.txt"}}
+    assert read(mine, "later") == [("later", "photos/later.jpg", ())]
+    with pytest.raises(RecipeError, match=r"photos: images of later\.txt that are in no folder of a class .*: later"):
+        planned.deciding(planned.completed(mine | {"splits": {"train": "later"}}), "later")
+
+
+def test_what_val_lists_is_not_trained_on(photos):
+    Path("val.txt").write_text("c\n")
+    mine = photos | {"lists": {"val": "val.txt"}}
+    assert planned.completed(mine)["splits"] == {"train": "train", "scored": "train", "val": "val"}
+    assert read(mine, "train") == [A, B]
+    assert read(mine, "val") == [C]
+    planned.check_apart(planned.completed(mine))
+
+
+def test_another_folder_is_another_label_for_its_subset_alone(photos):
+    Path("val.txt").write_text("c\n")
+    mine = planned.completed(photos | {"lists": {"val": "val.txt"}})
+    train, val = (planned.deciding(mine, subset) for subset in ("train", "val"))
+    Path("photos/dog/c.jpg").rename("photos/cat/c.jpg")
+    assert planned.deciding(mine, "train") == train
+    assert planned.deciding(mine, "val") != val
+
+
+def test_rows_of_a_table_name_the_photos_to_train_on(photos):
+    Path("labels.csv").write_text("image_id,classes\na,cat\nb,\n")
+    for id in "ab":
+        Image.new("RGB", (5, 4)).save(f"photos/{id}.jpg")
+    assert [(id, labels) for id, _, labels in read(photos | {"labels": "labels.csv"}, "train")] == [
+        ("a", (0,)),
+        ("b", ()),
+    ]
+
+
+def test_two_pictures_of_one_id_are_refused(photos):
+    Image.new("RGB", (5, 4), "white").save("photos/dog/b.jpg")
+    with pytest.raises(
+        DataError, match=r"photos/cat/b\.jpg and photos/dog/b\.jpg have the same id and are two pictures"
+    ):
+        read(photos, "train")
+
+
+def test_a_folder_that_is_no_class_is_refused_with_what_was_meant(photos):
+    Path("photos/dog").rename("photos/dgo")
+    with pytest.raises(
+        RecipeError, match=r"photos/dgo: unknown class 'dgo'; .* \(did you mean dog\?\); rename the folder"
+    ):
+        planned.deciding(planned.completed(photos), "train")
+
+
+def test_an_empty_folder_of_photos_is_refused(photos):
+    Path("none").mkdir()
+    with pytest.raises(DataError, match="no photo with one of the suffixes"):
+        read(photos | {"lists": {"new": "none"}}, "new")
+
+
+def test_an_unknown_class_of_a_table_stops_a_plan(photos):
+    Path("labels.csv").write_text("image_id,classes\na,cta\n")
+    with pytest.raises(RecipeError, match=r"labels\.csv: image a: unknown class 'cta'; .* \(did you mean cat\?\)"):
+        planned.deciding(planned.completed(photos | {"labels": "labels.csv"}), "train")
+
+
+def test_names_of_the_drawings_are_known_to_a_plan():
+    assert class_names.DEMO_CLASSES == DEMO_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("kind", "usual"), [("voc", "objects"), ("coco", "annotations"), ("demo", "objects"), ("folders", None)]
+)
+def test_true_objects_are_the_kinds_own_unless_the_data_set_says_otherwise(kind, usual):
+    assert planned.truth_of_instances({"kind": kind}) == usual
+    assert planned.truth_of_instances({"kind": kind, "instances": "components"}) == "components"
+    assert planned.truth_of_instances({"kind": kind, "instances": None}) is None
+
+
+def test_files_of_true_objects_that_are_not_there_are_listed(tmp_path):
+    declared = {"kind": "voc", "root": str(tmp_path), "sbd": str(tmp_path / "sbd")}
+    missing = {str(tmp_path / "SegmentationObject"), str(tmp_path / "sbd/inst")}
+    assert set(planned.missing_objects(declared, "train_aug")) == missing
+    assert set(planned.missing_objects(declared, "val")) == {str(tmp_path / "SegmentationObject")}
+    (tmp_path / "SegmentationObject").mkdir()
+    (tmp_path / "sbd/dataset/inst").mkdir(parents=True)
+    assert planned.missing_objects(declared, "train_aug") == {}
+    assert planned.missing_objects(declared | {"sbd": None}, "train_aug").keys() == {"sbd (null)/inst"}
+    assert planned.missing_objects(declared | {"root": "x", "instances": "components"}, "val") == {}

@@ -10,14 +10,18 @@ from wsss_core.recipes.config import RecipeError, ordered
 from wsss_core.recipes.kinds import (
     KINDS,
     check_apart,
+    check_subset,
     deciding,
     has_masks,
     list_files,
     makes_masks,
     missing_files,
+    missing_objects,
     needs_further_masks,
+    truth_of_instances,
 )
-from wsss_core.recipes.recipes import NAME, SUBSET, Recipes, unknown
+from wsss_core.recipes.names import near, unknown
+from wsss_core.recipes.recipes import NAME, SUBSET, Recipes
 from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import identity
 from wsss_core.recipes.tree import Tree
@@ -141,6 +145,13 @@ def refined_maps(role=None):
     return lambda wildcards: of(maps_behind_masks(wildcards), role)(wildcards)
 
 
+def instances_by(wildcards):
+    """The artefact with the instances that the run's method makes of training images, by name."""
+    method = RECIPES.method(wildcards.dataset, wildcards.run, "instances")
+    # without any, the message is that of the labels, which cannot be made either
+    return method.stages[-2].makes if method and method.stages else "instance_labels"
+
+
 def maps_behind_masks(wildcards):
     """The artefact with these maps, by name."""
     method = RECIPES.method(wildcards.dataset, wildcards.run, "refinement")
@@ -151,7 +162,7 @@ def maps_behind_masks(wildcards):
 def ordinary_classifier(wildcards):
     """Input function: the classifier that looks at erased images, for the methods that have one."""
     method = RECIPES.method(wildcards.dataset, wildcards.run, "prior")
-    if "ordinary" not in method.needs:
+    if not any("ordinary" in stage.takes for stage in method.stages):
         return []
     return classifier_of(wildcards, RECIPES.ordinary(wildcards.dataset, wildcards.run))
 
@@ -272,6 +283,13 @@ def training_masks_of(wildcards):
     return RECIPES.source(wildcards.dataset, wildcards.run, "pseudo_masks")
 
 
+def training_objects_of(wildcards):
+    """Params function: what the detector learns from: instances of a run, or ground_truth."""
+    if RECIPES.learns_true_objects(wildcards.dataset, wildcards.run):
+        return "ground_truth"
+    return RECIPES.source(wildcards.dataset, wildcards.run, "instance_labels")
+
+
 def seed_of(wildcards):
     """Params function: the run's seed."""
     return RECIPES.parse(wildcards.run)[1]
@@ -305,6 +323,7 @@ def image_lists(wildcards):
 
     The rows of a table of labels are params instead: those of other subsets must not count.
     """
+    check_subset(declared(wildcards), wildcards.subset)
     if KINDS[declared(wildcards)["kind"]].drawn:
         return {"root": TREE.path("demo", dataset=wildcards.dataset)}
     check_apart(declared(wildcards))
@@ -316,7 +335,17 @@ def image_lists(wildcards):
 
 def subset_for(role):
     """Params function: the data set's subset with the role train, scored or val."""
-    return lambda wildcards: declared(wildcards)["splits"][role]
+
+    def subset(wildcards):
+        found = declared(wildcards)["splits"][role]
+        if found is None:
+            raise RecipeError(
+                f"datasets.{wildcards.dataset}.splits.{role} is null, which this needs: name a subset of images that "
+                f"are not trained on, or ask for {TREE.path('masks', dataset=wildcards.dataset, run='RUN')}"
+            )
+        return found
+
+    return subset
 
 
 def manifest_for(role):
@@ -355,6 +384,52 @@ def truth_of_training(wildcards):
     """Input function: masks that the pipeline makes and full supervision learns from; none for other runs."""
     full = RECIPES.trains_on_truth(wildcards.dataset, wildcards.run)
     return truth_for("train")(wildcards) if full else []
+
+
+def object_files(wildcards):
+    """What the true objects of a subset are read from: the demo's folder, annotations, or masks that are made."""
+    found, whole = image_lists(wildcards), declared(wildcards)
+    made = TREE.path("instance_truth", **dict(wildcards.items()))
+    for path, what in missing_objects(whole, wildcards.subset).items():
+        there(path, f"{what}, for {wildcards.dataset}", made)
+    if truth_of_instances(whole) == "components" and makes_masks(whole):
+        found["masks"] = TREE.path("coco_masks", **dict(wildcards.items()))
+    return found
+
+
+def objects_declared(wildcards):
+    """Params function: what decides about the true objects of a subset."""
+    kind = truth_of_instances(declared(wildcards))
+    return ordered(images_declared(wildcards) | {"instances": kind})
+
+
+def true_objects(role):
+    """Input function: the true objects of the subset with this role, refused for a data set that declares none."""
+
+    def objects(wildcards):
+        if truth_of_instances(declared(wildcards)) is None:
+            raise RecipeError(
+                f"datasets.{wildcards.dataset}.instances is null or not said, so there are no true objects to score or "
+                "to learn from: set it to what docs/data.md offers for this kind of data set"
+            )
+        subset = subset_for(role)(wildcards)
+        return TREE.path("instance_truth", dataset=wildcards.dataset, subset=subset)
+
+    return objects
+
+
+def objects_to_show(role):
+    """Input function: the true objects of the subset with this role; none for a data set that declares none."""
+    return lambda wildcards: (
+        true_objects(role)(wildcards) if truth_of_instances(declared(wildcards)) else []
+    )
+
+
+def objects_of_training(wildcards):
+    """Input function: what a detector learns from: instances of the run, or, with full supervision, true objects."""
+    if RECIPES.learns_true_objects(wildcards.dataset, wildcards.run):
+        return true_objects("train")(wildcards)
+    return of("instance_labels", "train")(wildcards)
 
 
 def further_masks(wildcards):

@@ -1,5 +1,6 @@
 """config.yaml with the files that it includes, as one dictionary."""
 
+import json
 import os
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -33,20 +34,53 @@ def assemble(config: dict[str, Any], root: str | Path, files: Iterable[str | Pat
     for file in files:
         _read(Path(file))
     beneath: dict[str, Any] = {}
-    for name in config.get("include", []):
+    include = config.get("include", [])
+    if not isinstance(include, list) or not all(isinstance(name, str) for name in include):
+        raise RecipeError("include: it takes a list of paths")
+    for name in include:
         content = _read(Path(root, name))
         for kind in ("runs", "datasets"):
-            if twice := beneath.get(kind, {}).keys() & content.get(kind, {}).keys():
+            if twice := _names(beneath, kind) & _names(content, kind):
                 raise RecipeError(f"{name}: {kind}.{sorted(twice)[0]} is declared by another included file as well")
         merge(beneath, content)
     merge(beneath, config)
     config.update(beneath)
+    datasets = config.get("datasets", {})
+    for name in datasets if isinstance(datasets, dict) else ():
+        _extend(datasets, name, [])
     return config
 
 
-def read_config(files: Iterable[str | Path], root: str | Path) -> dict[str, Any]:
-    """The config that Snakemake would have with these ``--configfile``s, without its schema's checks."""
-    config = _read(Path(root, "config.yaml"))
+def _names(config: Mapping[str, Any], kind: str) -> set[str]:
+    """Those that are declared under a key; none where the schema will find something else there."""
+    return set(config[kind]) if isinstance(config.get(kind), dict) else set()
+
+
+def _extend(datasets: dict[str, Any], name: str, behind: list[str]) -> None:
+    """Put what a data set says over that which it ``extends``, in place, after that one was."""
+    if not isinstance(datasets[name], dict) or "extends" not in datasets[name]:
+        return
+    base = datasets[name]["extends"]
+    if not isinstance(base, str):
+        raise RecipeError(f"datasets.{name}.extends: it takes the name of a data set")
+    if base in (name, *behind):
+        raise RecipeError(f"datasets.{name}.extends leads back to itself: {' -> '.join([*behind, name, base])}")
+    if base not in datasets:
+        raise RecipeError(f"datasets.{name}.extends names the data set {base!r}, which is not in config.yaml")
+    _extend(datasets, base, [*behind, name])
+    whole = deepcopy(datasets[base])
+    merge(whole, {key: value for key, value in datasets[name].items() if key != "extends"})
+    datasets[name] = whole
+
+
+def read_config(files: Iterable[str | Path], root: str | Path, base: str | Path = "config.yaml") -> dict[str, Any]:
+    """The config that Snakemake would have with these ``--configfile``s, without its schema's checks.
+
+    Args:
+        root: folder of the Snakefile, from which paths of included files start.
+        base: the file that the others are put over, from ``root``.
+    """
+    config = _read(Path(root, base))
     for file in files:
         merge(config, _read(Path(file)))
     return assemble(config, root)
@@ -97,16 +131,22 @@ class _OnceLoader(yaml.SafeLoader):
                     None, None, f"the key {key.value!r} stands twice in one block", key.start_mark
                 )
             seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+        content = super().construct_mapping(node, deep)
+        for name in content:
+            if not isinstance(name, str):  # YAML reads `on` as a truth value, `1` as a number
+                problem = f"the key {name!r} is not read as text: put it in quotes, or name it otherwise"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return content
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader) or {}
+        json.dumps(content, skipkeys=True, default=str)  # fails where a block is an alias within itself
     except OSError as error:
         raise RecipeError(f"cannot read the config file {path} ({error.strerror}): correct its name") from error
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{path} cannot be read as YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # among them text that is no UTF-8
+        raise RecipeError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path} must hold keys and values, as config.yaml does")
     return content

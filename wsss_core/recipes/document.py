@@ -12,12 +12,12 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
+from wsss_core.recipes.checks import SCHEMA, in_words
 from wsss_core.recipes.kinds import KINDS, DataSet
-from wsss_core.recipes.methods import METHODS, SECTIONS, SLOTS, USUAL
+from wsss_core.recipes.methods import METHODS, NONE, SECTIONS, SLOTS, USUAL
 from wsss_core.recipes.settings import INPUT, SCALE, SPEED, ClassifierSettings, marks, plain
 from wsss_core.recipes.slots import CONTINUED, REFERENCES
 
-SCHEMA = "workflow/schemas/config.schema.yaml"
 PAGE = "docs/settings.md"
 TURNS_INTO = {SCALE: "data set", SPEED: "speed", INPUT: "a file"}
 NAME = r"^[A-Za-z0-9_-]+$"
@@ -106,7 +106,7 @@ def _run() -> Schema:
 def _slot(slot: str) -> Schema:
     methods = list(METHODS[slot])
     properties = {
-        "method": {"enum": methods, "description": f"What fills the slot; {USUAL.get(slot, 'no')} method by default."},
+        "method": {"enum": methods, "description": f"What fills the slot; {_usual(slot)} by default."},
         "from": {"type": "string", "description": "The run whose slot is taken, in place of everything else here."},
         "own_scale": {
             "type": "boolean",
@@ -124,6 +124,11 @@ def _slot(slot: str) -> Schema:
         "else": _closed(f"The {slot} of the run; a string is a method without settings, or none.", properties),
         "description": f"The {slot} of the run: a method with settings, from another run, or none.",
     }
+
+
+def _usual(slot: str) -> str:
+    method = USUAL.get(slot, "no method")
+    return "nothing" if method == NONE else method
 
 
 def _sections(slot: str) -> Schema:
@@ -234,27 +239,7 @@ def _rows(kind: type) -> Iterator[str]:
         node = schema["properties"][field.name]
         told = [TURNS_INTO[mark] for mark in (SCALE, SPEED, INPUT) if mark in of[field.name]]
         meaning = node.get("description", "") + (f" *{', '.join(told)}*" if told else "")
-        yield f"| `{field.name}` | {_text(default[field.name])} | {_range(node)} | {meaning} |"
-
-
-def _range(node: Schema) -> str:
-    """What a setting may be, in words."""
-    if "anyOf" in node:
-        return ", or ".join(_range(option) for option in node["anyOf"])
-    if "enum" in node or "const" in node:
-        return ", ".join(map(str, node.get("enum", [node.get("const")])))
-    kind = node.get("type")
-    if kind == "object":
-        return "{" + ", ".join(f"{key}: {_range(inner)}" for key, inner in node["properties"].items()) + "}"
-    if kind == "array":
-        items = node.get("prefixItems")
-        return f"{len(items)} x {_range(items[0])}" if items else f"list of {_range(node['items'])}"
-    bounds = [
-        f"{sign} {node[key]}"
-        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-        if key in node
-    ]
-    return " ".join([{"boolean": "true, false", "string": "text"}.get(str(kind), str(kind)), *bounds])
+        yield f"| `{field.name}` | {_text(default[field.name])} | {in_words(node)} | {meaning} |"
 
 
 def _text(value: Any) -> str:

@@ -3,17 +3,19 @@
 What reads them is in ``data/kinds``, a module a kind.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MinLen
 
 from wsss_core.recipes import sources
+from wsss_core.recipes.class_names import COCO_CLASSES, DEMO_CLASSES, VOC_CLASSES, VOC_SUBSETS
 from wsss_core.recipes.config import RecipeError, ordered
-from wsss_core.recipes.label_table import digest_of_rows
-from wsss_core.recipes.settings import Count, Name, Number, Section
+from wsss_core.recipes.label_table import IMAGE_SUFFIXES, check_classes, digest_of_rows, read_class_folders, read_table
+from wsss_core.recipes.names import unknown
+from wsss_core.recipes.settings import Count, Name, Number, Section, Share
 
 Byte = Annotated[int, Ge(0), Le(255)]
 
@@ -26,10 +28,10 @@ class Splits(Section):
 
     train: Name
     """Trains every network."""
-    scored: Name
-    """Scores priors, saliency and pseudo masks; a part of the training subset."""
-    val: Name
-    """Scores the segmentation network."""
+    scored: Name | None = None
+    """Scores priors, saliency and pseudo masks; a part of the training subset. null is all of it."""
+    val: Name | None = None
+    """Scores the segmentation network; null where no images are kept for that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +40,11 @@ class DataSet(Section):
 
     splits: Splits
     """Subsets by their role."""
-    classes: Annotated[tuple[str, ...], MinLen(1)] | None
+    classes: Annotated[tuple[str, ...], MinLen(1)] | None = None
     """Names of the classes to keep; others become void, and images left without a class are dropped. null keeps all."""
+    longest_side: Annotated[int, Ge(64)] | None = None
+    """Length in pixels of the longer side that larger photos are worked on at, in every stage; masks are written at the
+    photo's own size. null works on every photo as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +55,12 @@ class VocDataSet(DataSet):
     """Pascal VOC 2012."""
     root: Name
     """Folder with JPEGImages, Annotations, SegmentationClass and ImageSets."""
-    sbd: str | None
+    sbd: str | None = None
     """Folder of SBD with its train.txt and val.txt, for train_aug; null without."""
-    sbd_masks: str | None
+    instances: Literal["objects", "components"] | None = "objects"
+    """True objects: those of SegmentationObject (of images that SBD adds, of its folder ``inst``), or connected
+    components of the class masks; null for none."""
+    sbd_masks: str | None = None
     """Folder of masks of the images that SBD adds: PNGs (SegmentationClassAug) or SBD's own cls. Full supervision alone
     reads them, in training; null without."""
 
@@ -65,7 +73,7 @@ class CocoSubset(Section):
     """Folder of images, from root; their names stand in the annotations."""
     annotations: Name
     """File of annotated instances, from root."""
-    list: Name | None
+    list: Name | None = None
     """Text file of image ids, one a line; null takes all images of the annotations."""
 
 
@@ -79,7 +87,9 @@ class CocoDataSet(DataSet):
     """Folder that the paths of images and annotations start at."""
     subsets: Annotated[dict[str, CocoSubset], MinLen(1)]
     """The subsets by name."""
-    masks: Name | None
+    instances: Literal["annotations", "components"] | None = "annotations"
+    """True objects: those of the annotations, or connected components of the class masks; null for none."""
+    masks: Name | None = None
     """Folder of masks that are there already, named by the twelve digits of the image id; null makes them from the
     annotations."""
 
@@ -96,6 +106,11 @@ class DemoDataSet(DataSet):
     """Number of pictures of each subset."""
     size: tuple[Annotated[int, Ge(32)], Annotated[int, Ge(32)]]
     """Height and width of the pictures, in pixels."""
+    twins: Share = 0.0
+    """Share of the pictures that get a further object of a kind that is there already, if there is a place for it: a
+    place that touches the other one, or just as often one apart from all, which is harder to find."""
+    instances: Literal["objects", "components"] | None = "objects"
+    """True objects: those that were drawn, or connected components of the class masks; null for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,17 +120,23 @@ class FolderDataSet(DataSet):
     kind: Literal["folders"]
     """A data set of your own."""
     images: Name
-    """Folder of images."""
-    masks: str | None
+    """Folder of images; with ``labels: folders``, of a folder of images for each class."""
+    masks: str | None = None
     """Folder of mask PNGs of the same names, for scores; null without."""
+    instances: Literal["components"] | None = None
+    """True objects: connected components of the masks; null for none."""
     labels: Name
-    """CSV with the columns image_id and classes (names joined by ;), or the word masks."""
+    """CSV with the columns image_id and classes (names joined by ;), or a word: folders, an image has the class of the
+    folder that it lies in; masks, the classes that its mask shows."""
     names: Annotated[tuple[str, ...], MinLen(1)]
     """Class names in the order of the mask values 1, 2, ..."""
-    colours: tuple[tuple[Byte, Byte, Byte], ...] | None
+    colours: tuple[tuple[Byte, Byte, Byte], ...] | None = None
     """Colours of background and classes; null takes VOC's."""
-    lists: Annotated[dict[str, str], MinLen(1)]
-    """Text file of image ids of each subset."""
+    lists: Annotated[dict[str, Name | None], MinLen(1)] = field(default_factory=dict)
+    """The images of each subset: a text file of image ids, a folder of photos of its own, or null for all images with
+    labels that are not in the subset val. Without a list train, that is train."""
+    splits: Splits = Splits(train="train")
+    """Subsets by their role; by default train, and val if there is such a list."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +151,8 @@ class Kind:
         lists: (declaration, subset) -> files that say which images there are and what they show.
         missing: (declaration, subset) -> what a manifest needs and is not there, {path: what it is, and from where}.
         ids: (declaration, subset) -> the text file of the subset's image ids, one a line, or None.
+        subsets: declaration -> the names of its subsets.
+        names: declaration -> the names of its classes.
         drawn: the project draws the pictures itself.
         makes_masks: masks are made from annotations, unless the declaration names ready ones.
     """
@@ -141,6 +164,8 @@ class Kind:
     ids: Callable[[Declared, str], Path | None] = lambda declared, subset: None
     by_subset: tuple[str, ...] = ()
     rows: Callable[[Declared, str], dict[str, Any]] = lambda declared, subset: {}
+    subsets: Callable[[Declared], Iterable[str]] = lambda declared: declared["lists"]
+    names: Callable[[Declared], Iterable[str]] = lambda declared: declared["names"]
     drawn: bool = False
     makes_masks: bool = False
 
@@ -152,8 +177,12 @@ def _voc_lists(declared: Declared, subset: str) -> list[Path]:
 
 
 def _sbd_lists(folder: str) -> list[Path]:
-    places = [Path(folder, inner) for inner in ("", "dataset", "benchmark_RELEASE/dataset")]
-    return [place / f"{name}.txt" for place in places for name in ("train", "val")]
+    return [place / f"{name}.txt" for place in sbd_places(folder) for name in ("train", "val")]
+
+
+def sbd_places(folder: str) -> list[Path]:
+    """Where SBD's own files may lie, as downloads unpack it."""
+    return [Path(folder, inner) for inner in ("", "dataset", "benchmark_RELEASE/dataset")]
 
 
 def _voc_ids(declared: Declared, subset: str) -> Path:
@@ -208,34 +237,70 @@ def _coco_missing(declared: Declared, subset: str) -> dict[str, str]:
 
 def _folder_lists(declared: Declared, subset: str) -> list[Path]:
     # not the table of labels: a further row would remake the manifests of all subsets; see _folder_rows
-    return [Path(declared["lists"][subset])] if subset in declared["lists"] else []
+    listed = _listed(declared, subset)
+    return [listed] if listed else []
 
 
 def _folder_rows(declared: Declared, subset: str) -> dict[str, Any]:
-    """Whether labels are needed, and a digest of what the table says of the subset's images.
+    """Whether labels are needed, and a digest of what is said of the subset's images.
 
     A subset with a role needs them; any other is there to be predicted, which uses none.
     """
     found: dict[str, Any] = {"labelled": subset in declared["splits"].values()}
-    table = Path(declared["labels"])
-    if declared["labels"] != "masks" and table.is_file():
-        listed = _folder_ids(declared, subset)
-        without = f"{table}: images of {listed} without a row" if found["labelled"] else None
-        found["rows"] = digest_of_rows(table, _read(listed), without=without)
+    listed = _listed(declared, subset)
+    if listed and listed.is_dir():
+        ids = photos_in(listed)
+        found["photos"] = digest_of_rows(dict.fromkeys(ids, ()), ids)
+    if listed is None:  # the job has to know which images are not among the rest
+        val = declared["splits"]["val"]
+        found["lists"] = {subset: None, **({val: declared["lists"].get(val)} if val else {})}
+    labels = _folder_labels(declared)
+    if labels is None:
+        return found
+    check_classes(labels, declared["names"], declared["images" if declared["labels"] == "folders" else "labels"])
+    if listed is None:
+        found["rows"] = digest_of_rows(labels, labels.keys() - _members(_listed(declared, declared["splits"]["val"])))
+    else:
+        source = declared["images"] if declared["labels"] == "folders" else f"{Path(declared['labels'])}"
+        what = "that are in no folder of a class" if declared["labels"] == "folders" else "without a row"
+        without = f"{source}: images of {listed} {what}" if found["labelled"] else None
+        found["rows"] = digest_of_rows(labels, _members(listed), without=without)
     return found
 
 
-def _folder_ids(declared: Declared, subset: str) -> Path | None:
-    return Path(declared["lists"][subset]) if subset in declared["lists"] else None
+def _folder_labels(declared: Declared) -> dict[str, list[str]] | None:
+    """Labels by image id as far as they are there; None where masks are the labels, which the job reads."""
+    if declared["labels"] == "folders":
+        if not Path(declared["images"]).is_dir():
+            return None
+        files = read_class_folders(declared["images"], declared["names"])
+        return {id: [path.parent.name for path in paths] for id, paths in files.items()}
+    table = Path(declared["labels"])
+    return read_table(table) if declared["labels"] != "masks" and table.is_file() else None
+
+
+def photos_in(folder: Path) -> list[str]:
+    """The ids of the photos in a folder that is a subset of its own."""
+    return sorted(path.stem for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def _members(listed: Path | None) -> set[str]:
+    """The image ids of a list: the lines of a text file, or the photos of a folder."""
+    return set(photos_in(listed)) if listed and listed.is_dir() else _read(listed)
+
+
+def _listed(declared: Declared, subset: str | None) -> Path | None:
+    listed = declared["lists"].get(subset)
+    return Path(listed) if listed else None
 
 
 def _folder_missing(declared: Declared, subset: str) -> dict[str, str]:
     wanted = {Path(declared["images"]): "the folder of images"}
     if declared["masks"]:
         wanted[Path(declared["masks"])] = "the folder of masks"
-    if declared["labels"] != "masks":
+    if declared["labels"] not in ("masks", "folders"):
         wanted[Path(declared["labels"])] = "the table of labels"
-    if listed := _folder_ids(declared, subset):
+    if listed := _listed(declared, subset):
         wanted[listed] = f"the list of the images of {subset}"
     return _absent(wanted)
 
@@ -245,7 +310,15 @@ def _absent(wanted: Mapping[Path, str]) -> dict[str, str]:
 
 
 KINDS = {
-    "voc": Kind(VocDataSet, ("kind", "classes", "root", "sbd"), _voc_lists, _voc_missing, _voc_ids),
+    "voc": Kind(
+        VocDataSet,
+        ("kind", "classes", "root", "sbd"),
+        _voc_lists,
+        _voc_missing,
+        _voc_ids,
+        subsets=lambda declared: VOC_SUBSETS,
+        names=lambda declared: VOC_CLASSES,
+    ),
     "coco": Kind(
         CocoDataSet,
         ("kind", "classes", "root", "masks"),
@@ -253,19 +326,69 @@ KINDS = {
         _coco_missing,
         _coco_ids,
         by_subset=("subsets",),
+        subsets=lambda declared: declared["subsets"],
+        names=lambda declared: COCO_CLASSES,
         makes_masks=True,
     ),
-    "demo": Kind(DemoDataSet, ("kind", "classes"), lambda declared, subset: [], drawn=True),
+    "demo": Kind(
+        DemoDataSet,
+        ("kind", "classes"),
+        lambda declared, subset: [],
+        subsets=lambda declared: declared["images"],
+        names=lambda declared: DEMO_CLASSES,
+        drawn=True,
+    ),
     "folders": Kind(
         FolderDataSet,
         ("kind", "classes", "names", "images", "masks", "labels"),
         _folder_lists,
         _folder_missing,
-        _folder_ids,
+        _listed,
         by_subset=("lists",),
         rows=_folder_rows,
     ),
 }
+
+
+def completed(declared: Declared) -> dict[str, Any]:
+    """A declaration with the defaults of its kind for what it leaves out."""
+    kind = KINDS[declared["kind"]]
+    found = {f.name: f.default for f in fields(kind.declares) if f.default is not MISSING} | dict(declared)
+    if declared["kind"] == "folders":
+        lists = found.get("lists") or {}
+        if "splits" not in declared:
+            found["splits"] = {"train": "train", "val": "val" if "val" in lists else None}
+        rest = {"train": None} if found["splits"]["train"] == "train" else {}
+        found["lists"] = rest | lists
+    train = found["splits"]["train"]
+    found["splits"] = {
+        "train": train,
+        "scored": found["splits"].get("scored") or train,
+        "val": found["splits"].get("val"),
+    }
+    return found
+
+
+def check_names(name: str, declared: Declared) -> None:
+    """Refuse a data set that names a class or a subset which it does not have.
+
+    Raises:
+        RecipeError: with the key, and the names that are near.
+    """
+    kind = KINDS[declared["kind"]]
+    for role, subset in declared["splits"].items():
+        if subset is not None:
+            check_subset(declared, subset, f"datasets.{name}.splits.{role}: ")
+    for one in declared["classes"] or ():
+        if one not in kind.names(declared):
+            raise RecipeError(f"datasets.{name}.classes: {unknown('class', one, kind.names(declared), 'there are')}")
+
+
+def check_subset(declared: Declared, subset: str, where: str = "") -> None:
+    """Refuse a subset that the data set does not have."""
+    known = KINDS[declared["kind"]].subsets(declared)
+    if subset not in known:
+        raise RecipeError(where + unknown("subset", subset, known, "the data set has"))
 
 
 def deciding(declared: Declared, subset: str) -> dict[str, Any]:
@@ -275,6 +398,8 @@ def deciding(declared: Declared, subset: str) -> dict[str, Any]:
     for key in kind.by_subset:
         own = {name: part for name, part in declared[key].items() if name == subset}
         found[key] = own or declared[key]
+    if declared.get("longest_side") is not None:  # a manifest without stays what it was
+        found["longest_side"] = declared["longest_side"]
     return dict(ordered(found | kind.rows(declared, subset)))
 
 
@@ -306,7 +431,7 @@ def check_apart(declared: Declared) -> None:
     val = ids(declared, splits["val"])
     for role in ("train", "scored"):
         other = ids(declared, splits[role])
-        if shared := sorted(_read(val) & _read(other)):
+        if shared := sorted(_members(val) & _members(other)):
             raise RecipeError(
                 f"{other} and {val} share {len(shared)} of their images, such as {shared[0]}: networks would be scored "
                 "on images that they have learnt from"
@@ -324,6 +449,25 @@ def _read(file: Path | None) -> set[str]:
         return set()
     text = file.read_text(encoding="utf-8-sig", errors="replace")  # the job says what cannot be decoded
     return {line.strip() for line in text.splitlines()} - {""}
+
+
+def truth_of_instances(declared: Declared) -> str | None:
+    """What the true objects of a data set are: objects, annotations, components or nothing."""
+    default = next(f.default for f in fields(KINDS[declared["kind"]].declares) if f.name == "instances")
+    return declared.get("instances", default)
+
+
+def missing_objects(declared: Declared, subset: str) -> dict[str, str]:
+    """What the true objects of a subset are read from and what is not there: {path: what it is, and from where}."""
+    if declared["kind"] != "voc" or truth_of_instances(declared) != "objects":
+        return {}  # the demo draws them, and the others are in what a manifest needs as well
+    what = f"true objects of VOC 2012, {sources.VOC}, or `instances: null`"
+    found = {Path(declared["root"], "SegmentationObject"): what}
+    if subset == "train_aug":
+        places = [place / "inst" for place in sbd_places(declared["sbd"])] if declared["sbd"] else []
+        if not any(place.is_dir() for place in places):
+            found[Path(declared["sbd"] or "sbd (null)", "inst")] = f"true objects of SBD, {sources.SBD}"
+    return _absent(found)
 
 
 def has_masks(declared: Declared) -> bool:

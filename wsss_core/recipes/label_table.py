@@ -1,14 +1,18 @@
-"""The table of image-level labels of a data set of one's own, read when planning and by the job alike."""
+"""Labels of a data set of one's own, from a table or from folders, read when planning and by the job alike."""
 
 import csv
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from wsss_core.recipes.config import RecipeError
+from wsss_core.recipes.names import unknown
 
 COLUMNS = ("image_id", "classes")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
+
+Labels = Mapping[str, Sequence[str]]
 
 
 def read_table(path: str | Path) -> dict[str, list[str]]:
@@ -47,13 +51,47 @@ def read_table(path: str | Path) -> dict[str, list[str]]:
     return labels
 
 
-def digest_of_rows(path: str | Path, ids: Collection[str], without: str | None = None) -> str:
-    """A digest of what a table says of some images; rows of others and the order of all do not count.
+def read_class_folders(folder: str | Path, names: Sequence[str]) -> dict[str, list[Path]]:
+    """The images in ``<folder>/<class>/``, by id; an image of several classes lies in several folders.
+
+    Returns:
+        id -> its files, in the order of the folders' names; the name of a file's folder is its class.
 
     Raises:
-        RecipeError: as ``read_table``; and if ``without`` is given, with that message where an image has no row.
+        RecipeError: a folder that is no class, or not one image in any of them.
     """
-    labels = read_table(path)
+    found: dict[str, list[Path]] = {}
+    for place in sorted(path for path in Path(folder).iterdir() if path.is_dir() and path.name[0] != "."):
+        if place.name not in names:
+            raise RecipeError(
+                f"{place}: {unknown('class', place.name, names, 'names has')}; rename the folder, or move it elsewhere"
+            )
+        for path in sorted(place.iterdir()):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                found.setdefault(path.stem, []).append(path)
+    if not found:
+        raise RecipeError(f"{folder}: no image in a folder of a class, such as {folder}/{names[0]}/*.jpg")
+    return found
+
+
+def check_classes(labels: Labels, names: Collection[str], source: str | Path) -> None:
+    """Refuse labels that are no classes.
+
+    Raises:
+        RecipeError: with the first image and the names that are near.
+    """
+    for id, given in labels.items():
+        for name in given:
+            if name not in names:
+                raise RecipeError(f"{source}: image {id}: {unknown('class', name, names, 'names has')}")
+
+
+def digest_of_rows(labels: Labels, ids: Collection[str], without: str | None = None) -> str:
+    """A digest of the labels of some images; others and the order of all do not count.
+
+    Raises:
+        RecipeError: if ``without`` is given, with that message where an image has no labels, not even none.
+    """
     missing = sorted(set(ids) - labels.keys())
     if without and missing:
         shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")

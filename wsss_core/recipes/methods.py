@@ -1,11 +1,13 @@
 """The chain of stages: which methods each slot of a run offers, what their stages take in and what they make.
 
-A run has four slots. What a slot makes is what the next ones take in::
+A run has six slots. What a slot makes is what the next ones take in::
 
     prior          image-level labels     -> classifier, class maps (CAMs)
     saliency       class maps or nothing  -> where there is any object
     refinement     class maps, saliency   -> pseudo masks
     segmentation   pseudo masks           -> network, masks
+    instances      what refines the masks -> masks of single objects, of the training images
+    detection      those masks            -> network, masks of single objects
 
 A new method is an entry of ``METHODS``, sections of settings for what is its own, and, where it has a stage that no
 other method has, a path in ``tree.py``, a revision and a rule. ``docs/develop.md`` has the steps.
@@ -17,7 +19,7 @@ from typing import Any
 
 from wsss_core.recipes import settings as s
 
-SLOTS = ("prior", "saliency", "refinement", "segmentation")
+SLOTS = ("prior", "saliency", "refinement", "segmentation", "instances", "detection")
 NONE = "none"  # in place of a slot: the run has no such thing
 
 # The sections of settings that a slot may hold, whatever its method.
@@ -27,6 +29,7 @@ SECTIONS: dict[str, dict[str, type]] = {
         "puzzle": s.PuzzleSettings,
         "erasing": s.ErasingSettings,
         "discriminator": s.DiscriminatorSettings,
+        "reactivation": s.ReactivationSettings,
         "cams": s.CamSettings,
         "scores": s.SweepSettings,
         "monitoring": s.MonitoringSettings,
@@ -52,6 +55,17 @@ SECTIONS: dict[str, dict[str, type]] = {
         "v2": s.DeeplabV2Settings,
         "prediction": s.PredictionSettings,
     },
+    "instances": {
+        "irn": s.IrnSettings,
+        "components": s.ComponentSettings,
+        "labels": s.InstanceLabelSettings,
+        "scores": s.InstanceScoreSettings,
+    },
+    "detection": {
+        "maskrcnn": s.MaskrcnnSettings,
+        "prediction": s.MaskrcnnPredictionSettings,
+        "scores": s.InstanceScoreSettings,
+    },
 }
 
 
@@ -62,9 +76,10 @@ class Stage:
     Attributes:
         makes: the artefact, by its name in ``tree.py``.
         takes: artefacts of the same run that it is made from. ``ordinary`` is the classifier of the run that the prior
-            names as such; ``objects`` what the saliency slot makes, if the run has one.
-        sections: sections of its slot's settings that it depends on. Where one of them is null, the stage and those
-            that take what it makes are left out.
+            names as such; ``objects`` what the saliency slot makes, if the run has one; ``refined`` the class maps
+            that the refinement cuts into masks.
+        sections: sections of its slot's settings that it depends on, or of another slot's, as ``refinement.walk``.
+            Where one of them is null, the stage and those that take what it makes are left out.
     """
 
     makes: str
@@ -83,7 +98,7 @@ class Method:
         needs: keys that a run has to name beside the method.
         values: what it has in place of the defaults of its sections, as config.yaml would say it.
         maps: of a refinement: the artefact with the class maps that are cut into masks.
-        truth: of a refinement: the training masks are the data set's own.
+        truth: of a refinement: the training masks are the data set's own; of instances: the objects are.
     """
 
     stages: tuple[Stage, ...]
@@ -97,10 +112,11 @@ class Method:
 
 def _prior(*terms: str, **values: Mapping[str, Any]) -> Method:
     """A classifier whose loss has these terms beside that of the labels; each has a section of its name."""
-    needs = ("ordinary",) if "erasing" in terms else ()
+    looked_at = ("ordinary",) if "erasing" in terms else ()
+    needs = looked_at or (("ordinary",) if "reactivation" in terms else ())  # whose weights it goes on from
     return Method(
         stages=(
-            Stage("classifier", needs, ("classifier", *terms)),
+            Stage("classifier", looked_at, ("classifier", *terms)),
             Stage("cams", ("classifier",), ("cams",)),
         ),
         sections=("classifier", *terms, "cams", "scores", "monitoring"),
@@ -135,6 +151,17 @@ def _segmentation(network: str) -> Method:
     )
 
 
+def _instances(*stages: Stage, **values: Mapping[str, Any]) -> Method:
+    """Instances of the training images; those that are sure enough are what a detector learns from."""
+    made = stages[-1]
+    own = tuple(name for name in made.sections if "." not in name)
+    return Method(
+        stages=(*stages, Stage("instance_labels", (made.makes,), ("labels",))),
+        sections=(*own, "labels", "scores"),
+        values=values,
+    )
+
+
 # With tiles, an image takes twice the memory: the batch comes in two halves. The released models learnt with jitter.
 _TILED: Mapping[str, Any] = {"augmentation": "jitter", "batch_size": 16, "accumulation": 2}
 
@@ -148,6 +175,12 @@ METHODS: dict[str, dict[str, Method]] = {
         ),
         "poc": _prior("puzzle", "erasing", classifier=_TILED),
         "pnoc": _prior("puzzle", "erasing", "discriminator", classifier=_TILED),
+        "recam": _prior(
+            "reactivation",
+            # 5e-4 for the second head, a tenth of it for all that is trained already (the paper has one rate)
+            classifier={"weights": "ordinary", "epochs": 4, "learning_rate": 5e-5},
+            cams={"head": "product"},
+        ),
     },
     "saliency": {
         "c2am": _c2am(
@@ -171,10 +204,32 @@ METHODS: dict[str, dict[str, Method]] = {
             sections=("labels", "cam_labels", "affinity", "walk", "masks", "scores"),
             maps="random_walk",
         ),
+        "threshold": Method(  # masks straight from the class maps
+            stages=(Stage("pseudo_masks", ("cams",), ("masks",)),),
+            sections=("masks", "scores"),
+            values={"masks": {"each_class": True, "crf": None}},
+            maps="cams",
+        ),
         "truth": Method(stages=(), truth=True),
     },
     "segmentation": {"v3plus": _segmentation("v3plus"), "v2": _segmentation("v2")},
+    "instances": {
+        "irn": _instances(Stage("irn_instances", ("affinity", "cams"), ("irn", "refinement.walk"))),
+        "components": _instances(Stage("components", ("pseudo_masks", "refined"), ("components",))),
+        "truth": Method(stages=(), truth=True),
+    },
+    "detection": {
+        "maskrcnn": Method(
+            stages=(
+                Stage("maskrcnn", ("instance_labels",), ("maskrcnn",)),
+                Stage("detections", ("maskrcnn",), ("prediction",)),
+            ),
+            sections=("maskrcnn", "prediction", "scores"),
+        ),
+    },
 }
 
 # What fills a slot that a run says nothing about.
-USUAL = {"saliency": "c2amh", "refinement": "affinity", "segmentation": "v3plus"}
+USUAL = {
+    "saliency": "c2amh", "refinement": "affinity", "segmentation": "v3plus", "instances": NONE, "detection": NONE,
+}  # fmt: skip

@@ -3,15 +3,17 @@
 What a run has in a slot, and which value of a setting wins, is in ``slots.py``.
 """
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wsss_core.recipes.backbones import unknown_backbone
 from wsss_core.recipes.config import RecipeError, ordered
 from wsss_core.recipes.depths import depths
+from wsss_core.recipes.kinds import check_names, completed
 from wsss_core.recipes.methods import METHODS, NONE, SLOTS, Method, Stage
-from wsss_core.recipes.settings import Ramp, identity, plain
+from wsss_core.recipes.names import unknown
+from wsss_core.recipes.settings import Ramp, Steps, identity, plain
 from wsss_core.recipes.slots import REFERENCES, Slot, ancestry, resolve
 from wsss_core.recipes.tree import MADE_WITH
 
@@ -35,7 +37,7 @@ class Recipes:
     def __init__(self, config: dict[str, Any]):
         self.config = config
         self.runs: dict[str, dict[str, Any]] = config["runs"]
-        self.datasets: dict[str, dict[str, Any]] = config["datasets"]
+        self.datasets = {name: completed(declared) for name, declared in config["datasets"].items()}
         self._slots: dict[tuple[str, str, str], Slot] = {}
         self._sources: dict[tuple[str, str, str], str] = {}
         self._check()
@@ -110,8 +112,7 @@ class Recipes:
     def stage_settings(self, dataset: str, run: str, artefact: str) -> dict[str, dict[str, Any]]:
         """By section, what decides about an artefact of this run beside its inputs (``settings.identity``)."""
         slot, stage = self._stage(dataset, run, artefact)
-        sections = self.filled(dataset, run, slot)[1].sections
-        return ordered({name: identity(sections[self._of(dataset, run, stage, name)]) for name in stage.sections})
+        return ordered({name: identity(own) for name, own in self._sections(dataset, run, slot, stage).items()})
 
     # --- artefacts ---
 
@@ -127,9 +128,13 @@ class Recipes:
             self._sources[key] = self._source(*key)
         return f"{self._sources[key]}{at}{seed}"
 
+    def artefacts(self, dataset: str, run: str) -> list[str]:
+        """What a run has, its own or another run's, by name and in the order in which it is made."""
+        return [stage.makes for slot in SLOTS for stage in self._stages(dataset, run, slot)]
+
     def has(self, dataset: str, run: str, artefact: str) -> bool:
         """Whether a run has an artefact of this name, its own or another run's."""
-        return any(artefact == stage.makes for slot in SLOTS for stage in self._stages(dataset, run, slot))
+        return artefact in self.artefacts(dataset, run)
 
     def result(self, dataset: str, run: str, slot: str) -> str | None:
         """The artefact that a slot hands to the next ones, by name; None if the run has no such slot."""
@@ -193,7 +198,8 @@ class Recipes:
         kept: list[Stage] = []
         left_out: set[str] = set()
         for stage in method.stages:
-            if left_out & set(stage.takes) or any(sections[name] is None for name in stage.sections):
+            own = [name for name in stage.sections if name in sections]  # those of other slots are never null
+            if left_out & set(stage.takes) or any(sections[name] is None for name in own):
                 left_out.add(stage.makes)
             else:
                 kept.append(stage)
@@ -216,6 +222,16 @@ class Recipes:
             f"{artefact} cannot be made on {dataset}"
         )
 
+    def _sections(self, dataset: str, run: str, slot: str, stage: Stage) -> dict[str, Any]:
+        """The settings that a stage reads, by the name that it has for them (without a slot)."""
+        filler, filled = self.filled(dataset, run, slot)
+        return {
+            name.rpartition(".")[2]: self.section(dataset, filler, name)
+            if "." in name
+            else filled.sections[self._of(dataset, run, stage, name)]
+            for name in stage.sections
+        }
+
     def _of(self, dataset: str, run: str, stage: Stage, section: str) -> str:
         """The section that a stage reads; affinity labels of runs without saliency have thresholds of their own."""
         bare = "objects" in stage.takes and self.result(dataset, run, "saliency") is None
@@ -235,8 +251,8 @@ class Recipes:
         if not self.has(dataset, name, artefact):
             return None
         slot, stage = self._stage(dataset, name, artefact)
-        sections = self.filled(dataset, name, slot)[1].sections
-        weights = [getattr(sections[section], "weights", None) for section in stage.sections]
+        sections = self._sections(dataset, name, slot, stage)
+        weights = [getattr(own, "weights", None) for own in sections.values()]
         if "ordinary" in weights:
             weights.append(self.source(dataset, self.plain(dataset, name), "classifier"))
         return self.stage_settings(dataset, name, artefact), weights, self._taken(dataset, name, stage)
@@ -247,8 +263,8 @@ class Recipes:
             name = take if take in REFERENCES else taken
             if name not in found:
                 self._collect(dataset, source, taken, name, found)
-        sections = self.filled(dataset, run, slot)[1].sections
-        start = [weights for s in stage.sections if (weights := getattr(sections[s], "weights", None))]
+        sections = self._sections(dataset, run, slot, stage)
+        start = [weights for own in sections.values() if (weights := getattr(own, "weights", None))]
         if start == ["ordinary"]:
             start = [self.source(dataset, self.plain(dataset, run), "classifier")]
         weights = {"weights": start[0]} if start else {}
@@ -266,7 +282,11 @@ class Recipes:
                 if result is None:
                     continue
                 artefact = result
-            elif take == "pseudo_masks" and self.trains_on_truth(dataset, name):
+            elif take == "refined":
+                artefact = getattr(self.method(dataset, name, "refinement"), "maps", None) or "pseudo_masks"
+            elif (take == "pseudo_masks" and self.trains_on_truth(dataset, name)) or (
+                take == "instance_labels" and self.learns_true_objects(dataset, name)
+            ):
                 continue
             found.append((take, artefact, self.source(dataset, run, artefact)))
         return found
@@ -276,6 +296,11 @@ class Recipes:
         method = self.method(dataset, run, "refinement")
         return method is not None and method.truth
 
+    def learns_true_objects(self, dataset: str, run: str) -> bool:
+        """Whether the detector of a run learns from true objects."""
+        method = self.method(dataset, run, "instances")
+        return method is not None and method.truth
+
     # --- checks ---
 
     def _check(self) -> None:
@@ -283,39 +308,47 @@ class Recipes:
             _checked_seed(seed, f"seeds: {seed}")
         for name, run in self.runs.items():
             if (parent := run.get("extends")) is not None and parent not in self.runs:
-                raise RecipeError(f"runs.{name}.extends names the run {parent!r}, which is not in config.yaml")
+                raise RecipeError(f"runs.{name}.extends: {unknown('run', parent, self.runs, 'config.yaml has')}")
             for slot, key, other in _named(run):
                 if other not in self.runs:
-                    raise RecipeError(f"runs.{name}.{slot}.{key} names the run {other!r}, which is not in config.yaml")
+                    where = f"runs.{name}.{slot}.{key}"
+                    raise RecipeError(f"{where}: {unknown('run', other, self.runs, 'config.yaml has')}")
                 if other == name and key == "from":
                     raise RecipeError(f"runs.{name}.{slot}.from names the run itself: leave it out for its own")
             ancestry(self.runs, name)
         for dataset, declared in self.datasets.items():
             for name in declared.get("runs") or {}:
                 if name not in self.runs:
-                    raise RecipeError(
-                        f"datasets.{dataset}.runs.{name} is no run; config.yaml has {', '.join(self.runs)}"
-                    )
+                    raise RecipeError(f"datasets.{dataset}.runs: {unknown('run', name, self.runs, 'config.yaml has')}")
             for role, subset in declared["splits"].items():
-                if not re.fullmatch(SUBSET, subset):
+                if subset is not None and not re.fullmatch(SUBSET, subset):
                     raise RecipeError(f"datasets.{dataset}.splits.{role} is {subset!r}: use letters, digits and _")
             if declared["splits"]["val"] in (declared["splits"]["train"], declared["splits"]["scored"]):
                 raise RecipeError(f"datasets.{dataset}.splits: val must be another subset than train and scored")
+            check_names(dataset, declared)
 
     def _check_slot(self, dataset: str, name: str, slot: str) -> None:
         found = self._slots[dataset, name, slot]
         where = f"run {name} on data set {dataset}: {slot}"
         for section, settings in found.sections.items():
+            if wrong := unknown_backbone(getattr(settings, "backbone", "resnet50")):
+                raise RecipeError(f"{where}.{section}.backbone: {wrong}")
             if getattr(settings, "nesterov", False) and not settings.momentum:
                 raise RecipeError(f"{where}.{section}.nesterov needs a momentum above 0")
-            resize = getattr(settings, "resize", None)
-            if resize and resize[0] > resize[1]:
-                raise RecipeError(f"{where}.{section}.resize is {list(resize)}: smallest first")
+            for key in ("resize", "rescale"):
+                pair = getattr(settings, key, None)
+                if pair and pair[0] > pair[1]:
+                    raise RecipeError(f"{where}.{section}.{key} is {list(pair)}: smallest first")
+            steps = getattr(settings, "thresholds", None)
+            if isinstance(steps, Steps) and steps.stop < steps.start:
+                raise RecipeError(f"{where}.{section}.thresholds: stop {steps.stop} is below start {steps.start}")
             ramp = getattr(settings, "weight", None)
             if isinstance(ramp, Ramp) and ramp.start > ramp.end:
                 raise RecipeError(f"{where}.{section}.weight falls from start to end; only rising weights are possible")
         if slot == "prior" and found.method:
             self._check_prior(dataset, name, found, where)
+        if slot == "instances" and found.method:
+            self._check_instances(dataset, name, found, where)
         if slot == "refinement" and found.method == "affinity" and self.result(dataset, name, "saliency") is None:
             labels = found.sections["cam_labels"]
             if labels.background >= labels.foreground:
@@ -324,11 +357,32 @@ class Recipes:
                     "so that no pixel would be uncertain"
                 )
 
+    def _check_instances(self, dataset: str, name: str, found: Slot, where: str) -> None:
+        """The methods need this of the refinement, beside what their stages take."""
+        refinement = self.filled(dataset, name, "refinement")[1]
+        affinity = refinement.sections.get("affinity")
+        if found.method == "irn" and not (affinity and affinity.displacement):
+            raise RecipeError(
+                f"{where}: irn needs a displacement field: give the run the refinement affinity with "
+                "affinity: {displacement: true}"
+            )
+        if found.method == "components" and not (refinement.method and METHODS["refinement"][refinement.method].maps):
+            raise RecipeError(f"{where}: components needs pseudo masks: the run's refinement makes none")
+
     def _check_prior(self, dataset: str, name: str, found: Slot, where: str) -> None:
         method, classifier = METHODS["prior"][str(found.method)], found.sections["classifier"]
         for key in method.needs:
             if key not in found.references:
                 raise RecipeError(f"runs.{name}.prior needs an ordinary classifier: set {key} to a run such as cam")
+        if "reactivation" in found.sections and classifier.weights in ("pretrained", "none"):
+            raise RecipeError(
+                f"{where}.classifier.weights is {classifier.weights!r}, but ReCAM goes on from a classifier: "
+                "say ordinary, or name a checkpoint of one"
+            )
+        if found.sections["cams"].head and "reactivation" not in found.sections:
+            raise RecipeError(f"{where}.cams.head: the method {found.method} has one head; recam has two")
+        if classifier.label_loss and classifier.label_smoothing:
+            raise RecipeError(f"{where}.classifier: label_loss takes labels as they are, so set label_smoothing to 0")
         if classifier.weights == "ordinary" and not found.references:
             raise RecipeError(f"{where}.classifier.weights is 'ordinary', but the run names no ordinary classifier")
         if "puzzle" in found.sections:
@@ -347,14 +401,6 @@ class Recipes:
                     f"{where}.erasing.masking_depth is {depth}, but its ordinary classifier {other} has the backbone "
                     f"{backbone} with {depths(backbone)} groups of layers"
                 )
-
-
-def unknown(kind: str, name: str, known: Iterable[str], said: str) -> str:
-    """What to say of a name that is not there: those that are, and which of them may have been meant."""
-    near = difflib.get_close_matches(name, list(known), n=3)
-    return f"unknown {kind} {name!r}; {said} {', '.join(known)}" + (
-        f" (did you mean {' or '.join(near)}?)" if near else ""
-    )
 
 
 def _checked_seed(seed: Any, where: str) -> None:

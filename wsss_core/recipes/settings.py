@@ -38,6 +38,7 @@ Thresholds = Annotated[tuple[Share, ...], MinLen(1)]
 Scales = Annotated[tuple[Positive, ...], MinLen(1)]
 Precision = Literal["float32", "float16", "bfloat16"]
 Stride = Literal[1, 2, 4, 8]
+Factors = tuple[Positive, Positive]
 
 SIXTEEN = tuple(round(0.05 * step, 2) for step in range(1, 17))
 
@@ -75,17 +76,36 @@ class LabelCrf(Section):
 
 
 @dataclass(frozen=True)
+class Steps(Section):
+    """Thresholds at equal distances."""
+
+    start: Share
+    """The first one."""
+    stop: Share
+    """The last one; not below the first."""
+    step: Annotated[float, Gt(0), Le(1)]
+    """From one to the next."""
+
+
+@dataclass(frozen=True)
 class SweepSettings(Section):
     """Thresholds of a score."""
 
-    thresholds: Thresholds = SIXTEEN
-    """Thresholds to try; the best one is reported as such."""
+    thresholds: Thresholds | Steps = SIXTEEN
+    """Thresholds to try, a list or {start, stop, step}; the best one is reported as such."""
     fixed: Share = 0.3
     """Threshold that was not chosen on the scored images, reported beside the best one."""
 
+    def tried(self) -> list[float]:
+        """Those to choose from, rising."""
+        if not isinstance(self.thresholds, Steps):
+            return sorted(set(self.thresholds))
+        start, stop, step = self.thresholds.start, self.thresholds.stop, self.thresholds.step
+        return [round(start + index * step, 6) for index in range(1 + int((stop - start) / step + 1e-6))]
+
     def all(self) -> list[float]:
-        """All of them, rising."""
-        return sorted({*self.thresholds, self.fixed})
+        """All of them and the fixed one, rising."""
+        return sorted({*self.tried(), self.fixed})
 
 
 # --- prior: a classifier and its class activation maps ----------------------------------------------------------------
@@ -158,6 +178,15 @@ class ClassifierSettings(Section):
     """Factor of the learning rate of new layers; 1 in OC-CSE's own classifier."""
     weight_decay: NotNegative = 1e-4
     """Weight decay."""
+    momentum: Annotated[float, Gt(0), Lt(1)] | None = None
+    """Momentum of SGD. Null, none, is what all published runs had: IRNet's optimiser, which their codes share, takes
+    the weight decay for the momentum (with 0.9, a tenth of the rate is a beginning)."""
+    as_irnet: bool | None = None
+    """IRNet's way, which ReCAM shares: biases have the rate and the decay of weights, and the last layer starts from
+    PyTorch's usual values. Null is that of Puzzle-CAM, OC-CSE and P-NOC."""
+    label_loss: Literal["softmax", "softmax_if_single"] | None = None
+    """In place of binary cross-entropy, the softmax cross-entropy with the labels over their sum, for all images or for
+    those with one class (ReCAM, table 1). Label smoothing has no part in it."""
     label_smoothing: Smoothing = 0.1
     """Share of a label that is pulled towards 1/2."""
     average: AverageSettings | None = None
@@ -219,6 +248,17 @@ class DiscriminatorSettings(Section):
 
 
 @dataclass(frozen=True)
+class ReactivationSettings(Section):
+    """The term of ReCAM: a second head tells a class by the features under its own map. Its rate is that of new layers;
+    the first head goes on at that of the backbone."""
+
+    weight: NotNegative = 1.0
+    """Weight of the loss, the paper's lambda."""
+    detach_masks: bool = False
+    """Keep the gradient out of the maps that mask the features; in the code it runs through them."""
+
+
+@dataclass(frozen=True)
 class CamSettings(Section):
     """Inference of class activation maps."""
 
@@ -227,6 +267,9 @@ class CamSettings(Section):
     stride: Stride = 4
     """Stride at which maps are kept, on a grid over the next multiples of 16 of the picture's sides; 1 is full size, as
     published (docs/stores.md says what 4 costs)."""
+    head: Literal["second", "sum", "product"] | None = None
+    """Of the two heads of ReCAM's classifier, what makes the maps: the second one, their sum, or their product; null is
+    the first one."""
     dtype: Literal["float16", "uint8"] = "float16"
     """Numbers that maps are kept in; uint8 has steps of 1/254 and takes about half the space."""
     precision: Precision = "float16"
@@ -346,7 +389,7 @@ class PoolnetSettings(Section):
 class SaliencyScoreSettings(SweepSettings):
     """Scores of saliency with known classes."""
 
-    thresholds: Thresholds = SIXTEEN
+    thresholds: Thresholds | Steps = SIXTEEN
     """Thresholds of the saliency to try."""
     fixed: Share = 0.5
     """Threshold reported beside the best one."""
@@ -391,6 +434,9 @@ class AffinitySettings(Section):
     """As for classifiers; ordinary is the backbone of the run's plain classifier."""
     resize: Scale[Sizes] = (320, 640)
     """Smallest and largest longer side of a training image, in pixels."""
+    rescale: Scale[Factors | None] = None
+    """Smallest and largest factor of a training image's size, drawn uniformly, in place of ``resize``; 0.5 and 1.5 in
+    IRNet."""
     crop: Scale[Crop] = 512
     """Side of the training crop, in pixels; a quarter of it must hold 2 radius - 1 pixels."""
     radius: Annotated[int, Ge(2)] = 10
@@ -403,6 +449,10 @@ class AffinitySettings(Section):
     """Rate of the edge layers."""
     weight_decay: NotNegative = 1e-4
     """Weight decay."""
+    displacement: bool | None = None
+    """Train IRNet's displacement branch as well, which tells instances apart; the edges are the same without it."""
+    displacement_rate: Scale[NotNegative | None] = None
+    """Factor of the learning rate of the displacement branch; null is IRNet's 10."""
 
 
 @dataclass(frozen=True)
@@ -417,6 +467,8 @@ class WalkSettings(Section):
     """The walk has 2 to this power steps."""
     padding: Scale[Number] = 512
     """Side that smaller images are padded to before the edge network, in pixels; the training crop is a good value."""
+    power: Positive | None = None
+    """Power of the class maps before the walk, 1.5 in AdvCAM; null is 1."""
     swapped_padding: bool = True
     """Pad the width by what the height lacks and the reverse, as most revisions of P-NOC's code do; false as IRNet."""
 
@@ -427,6 +479,9 @@ class PseudoMaskSettings(Section):
 
     threshold: Share = 0.3
     """A pixel is background where no map exceeds this."""
+    each_class: bool | None = None
+    """Take each class's map as it is kept, over its own maximum, as CAMs are scored; null divides all by the largest
+    one, as IRNet does after the walk."""
     crf: LabelCrf | None = LabelCrf(1, 0.9)
     """The CRF of the labels."""
 
@@ -435,7 +490,7 @@ class PseudoMaskSettings(Section):
 class PseudoMaskScoreSettings(SweepSettings):
     """Scores of pseudo masks, each after the CRF."""
 
-    thresholds: Thresholds = (0.25, 0.3, 0.35)
+    thresholds: Thresholds | Steps = (0.25, 0.3, 0.35)
     """Thresholds to try."""
     fixed: Share = 0.3
     """Threshold reported beside the best one."""
@@ -528,6 +583,278 @@ class PredictionSettings(Section):
     """Add the mirror image's logits (added, not averaged, before the softmax that the CRF sees)."""
     crf_iterations: Number = 10
     """Mean-field steps of the probability CRF; 0 for none."""
+
+
+# --- instances: single objects of the training images -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class IrnSettings(Section):
+    """Instances from the displacement field of AffinityNet, as in IRNet (step make_ins_seg_labels)."""
+
+    iterations: Count = 300
+    """Steps from a pixel to the centroid of its object."""
+    threshold: Scale[Positive] = 2.5
+    """Displacement below which a pixel belongs to a centroid, in pixels at stride 4."""
+    background: Share = 0.25
+    """A pixel is background where no instance's map exceeds this."""
+    smallest: Share = 0.01
+    """Pieces below this share of the picture get the score 0."""
+
+
+@dataclass(frozen=True)
+class ComponentSettings(Section):
+    """Connected components of the pseudo masks: what one has without telling objects apart."""
+
+    smallest: Share = 0.01
+    """Pieces below this share of the picture get the score 0."""
+    limit: Count = 100
+    """Most components of a picture, the largest ones."""
+
+
+@dataclass(frozen=True)
+class InstanceLabelSettings(Section):
+    """Which instances a detector learns from: those of classes that the image is labelled with."""
+
+    score: Share = 0.3
+    """Least score."""
+
+
+@dataclass(frozen=True)
+class InstanceScoreSettings(Section):
+    """Average precision of instances."""
+
+    thresholds: Thresholds = (0.25, 0.5, 0.7, 0.75)
+    """Overlaps (IoU of the masks) from which an instance counts as found."""
+
+
+# --- detection: the network that tells objects apart ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Warmup(Section):
+    """The first updates of a training, whose learning rate rises linearly."""
+
+    iterations: Number = 500
+    """Updates until the full rate; torchvision's own recipe has 1000."""
+    factor: Share = 0.001
+    """Factor of the rate at the first update."""
+
+
+@dataclass(frozen=True)
+class RegionSettings(Section):
+    """Regions that the first stage of Mask R-CNN hands to the second, at most, a picture."""
+
+    training: Count = 2000
+    """While it is trained; kept of each level of the pyramid and then of all of them."""
+    test: Count = 1000
+    """At inference."""
+
+
+@dataclass(frozen=True)
+class MaskrcnnSettings(Section):
+    """Training of Mask R-CNN, by the 1x recipe of mmdetection for batches of 16."""
+
+    backbone: Scale[Name] = "resnet50"
+    """As for classifiers, but for those without maps of the strides 4, 8, 16 and 32."""
+    weights: Scale[Input[Name]] = "pretrained"
+    """As for classifiers; ordinary is the backbone of the run's plain classifier. A detector's are refused, since it
+    has learnt from boxes or masks."""
+    frozen: Scale[Literal["none", "stem", "first_stage"]] = "first_stage"
+    """What of the backbone is not trained at all; first_stage includes the stem."""
+    batch_norm: Scale[Literal["trained", "statistics", "fixed"]] = "fixed"
+    """Of the backbone, as for classifiers; statistics is mmdetection's, fixed torchvision's. New layers have none."""
+    width: Scale[Annotated[int, Ge(8)]] = 256
+    """Channels of the pyramid and of the heads, whose hidden layers have four times as many."""
+    shorter_sides: Scale[Annotated[tuple[Pixels, ...], MinLen(1)]] = (800,)
+    """Shorter sides that pictures are resized to, of which one is drawn for each; inference takes the last one."""
+    longest_side: Scale[Pixels] = 1333
+    """Where the longer side would exceed this, it gets this instead."""
+    batch_size: Scale[Count] = 16
+    """Images a batch."""
+    accumulation: Scale[Count] = 1
+    """Batches whose gradients are averaged before an update."""
+    epochs: Scale[Count] = 12
+    """Passes over the images with an instance."""
+    decay_at: Scale[tuple[Count, ...]] = (8, 11)
+    """Epochs after which the learning rate is a tenth of what it was."""
+    learning_rate: Scale[NotNegative] = 0.02
+    """Rate of all layers, for batches of 16; smaller ones (times the accumulation) need as much less."""
+    warmup: Scale[Warmup] = Warmup()
+    """The rise of the rate at the beginning."""
+    weight_decay: NotNegative = 1e-4
+    """Weight decay."""
+    momentum: Share = 0.9
+    """Momentum of SGD."""
+    proposals: Scale[RegionSettings] = RegionSettings()
+    """Regions a picture."""
+    samples: Scale[Annotated[int, Ge(4)]] = 512
+    """Regions a picture that the second stage is trained with, at most a quarter of them on objects."""
+    precision: Precision = "float32"
+    """Arithmetic of training on a GPU; a CPU always uses float32."""
+
+
+@dataclass(frozen=True)
+class MaskrcnnPredictionSettings(Section):
+    """Instances of Mask R-CNN in photos, at one scale; image-level labels are not used."""
+
+    score: Share = 0.005
+    """Lowest score of an instance; torchvision's usual 0.05 costs recall where a network is unsure."""
+    overlap: Share = 0.5
+    """IoU of boxes above which the lower score of two instances of a class is dropped."""
+    limit: Count = 100
+    """Instances a picture, those of the highest scores."""
+
+
+# --- instances: CIM ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GroupingSettings(Section):
+    """Our own proposals, unions of superpixels; for pictures without published ones."""
+
+    superpixels: Count = 300
+    """About so many a picture."""
+    smallest: Share = 0.0015
+    """Least share of the picture."""
+    largest: Share = 0.85
+    """Largest share of the picture."""
+    duplicates: Share = 0.95
+    """Overlap (IoU) with a better one from which on a candidate is left out. Lower values find more small objects, but
+    AGPL's labels live on proposals that are nearly alike."""
+    diversity: Share = 0.2
+    """Weight of the overlap with those before it, against the score, in the order of candidates."""
+    map_weight: NotNegative = 0.25
+    """Weight of what a candidate holds of the class maps and its surroundings do not, where there are maps."""
+    limit: Count = 200
+    """Most proposals a picture."""
+
+
+@dataclass(frozen=True)
+class PeakSettings(Section):
+    """Peaks of class maps, where CIM's labels of proposals start."""
+
+    size: Scale[Pixels] = 448
+    """Side of the square that a picture is squashed to."""
+    enlarge: Count = 8
+    """Factor by which class maps are enlarged before peaks are looked for."""
+    window: Annotated[int, Ge(3)] = 3
+    """Side of the window that a peak is the maximum of, in cells; odd."""
+    threshold: Scale[float] = 10.0
+    """Value above which all peaks of a class count, else its highest one alone. A logit of PRM's own network: another
+    one needs another value, or a relative one."""
+    relative: Scale[bool] = False
+    """The threshold is a share of the class's highest peak."""
+
+
+@dataclass(frozen=True)
+class ProposalLabelSettings(Section):
+    """Labels of proposals from peaks (AGPL)."""
+
+    support: Share = 0.7
+    """Share of the proposals around a peak above which a pixel belongs to its support."""
+    overlap: Share = 0.5
+    """Overlap (IoU) with a support above which a proposal belongs to its peak."""
+
+
+@dataclass(frozen=True)
+class CimSettings(Section):
+    """Training of CIM, as in its code for VOC with ResNet-50."""
+
+    backbone: Scale[Name] = "resnet50"
+    """As for classifiers; or vgg16_torchvision, hrnet_w48."""
+    weights: Scale[Input[Name]] = "pretrained"
+    """As for classifiers; ordinary is the backbone of the run's plain classifier."""
+    output_stride: Scale[Literal[8, 16, 32]] = 16
+    """Stride of the backbone's last stages; 8 for vgg16_torchvision, 32 for hrnet_w48."""
+    stage: Scale[Literal[1, 2, 3, 4]] = 3
+    """Stage whose map the features of proposals are cut from; later ones are left out. 4 for vgg16_torchvision and
+    hrnet_w48."""
+    frozen: Scale[Literal["none", "stem", "first_stage", "second_stage"]] = "first_stage"
+    """What of the backbone is not trained at all, with all before it; second_stage for hrnet_w48. BatchNorm keeps its
+    statistics anywhere."""
+    hidden: Scale[Count] = 4096
+    """Units of the two hidden layers."""
+    branches: Count = 3
+    """Branches that refine one after the other."""
+    strategy: Literal["cim", "mist"] = "cim"
+    """How pseudo truth is mined: whole instances around seeds, or the seeds themselves."""
+    integrity_head: bool = True
+    """The branches also say how whole a proposal is; the CIM strategy needs it."""
+    cluster_labels: bool = True
+    """Learn from the labels of proposals (AGPL), too."""
+    seeds: Share = 0.1
+    """Share of the proposals that are looked at for seeds, in each class."""
+    foreground: Share = 0.25
+    """Overlap (IoU) with pseudo truth from which a proposal has its class, and that keeps a seed from being another
+    one; in the first branch."""
+    integrity: Share = 0.5
+    """Overlap above which it is whole; in the first branch."""
+    cascade: Share = 0.1
+    """By how much both rise from branch to branch."""
+    containment: Share = 0.85
+    """Share of a proposal above which another one contains it."""
+    largest: Annotated[float, Gt(0)] = 0.9
+    """A proposal that contains this share of all is never pseudo truth; not in the paper. 2 is no limit."""
+    sampling: bool = True
+    """Draw among the pseudo truth by its weights, against noise."""
+    cluster_form: Literal["bce", "ce"] = "bce"
+    """Loss of AGPL's labels: over all classes, or of the own class alone, as in the paper."""
+    cluster_weight: NotNegative = 12.0
+    """Weight of this loss."""
+    bag_loss: bool = True
+    """The highest scores of a branch also have to match the picture's labels; not in the paper."""
+    branch_weights: Annotated[tuple[NotNegative, ...], MinLen(1)] = (3.0, 1.0, 1.0)
+    """Factors of the branches' losses; in the paper all 1."""
+    integrity_weight: NotNegative = 3.0
+    """Factor of the loss of integrity; in the paper 1."""
+    longer_sides: Scale[Annotated[tuple[Pixels, ...], MinLen(1)]] = (480, 576, 688, 864, 1200)
+    """Longer sides of a training picture, in pixels, one of which is drawn."""
+    batch_size: Scale[Count] = 4
+    """Pictures an update; they pass one by one, and their gradients are averaged."""
+    iterations: Scale[Count] = 45000
+    """Updates."""
+    decay_at: Scale[tuple[Count, ...]] = (30000,)
+    """Updates after which the rate falls to a tenth."""
+    learning_rate: Scale[NotNegative] = 1e-3
+    """Rate of weights; biases have twice as much, without decay. The code's 2.5e-4 goes with gradients that are added
+    up."""
+    warmup: Scale[Warmup] = Warmup(500, 1 / 3)
+    """The first steps."""
+    weight_decay: NotNegative = 5e-4
+    """Weight decay."""
+    momentum: Share = 0.9
+    """Momentum of SGD."""
+    clip: Scale[Positive | None] = None
+    """Length that the gradient of all parameters is cut to; null for none, as published."""
+    precision: Precision = "float32"
+    """Arithmetic of the network on a GPU, in training; a CPU always uses float32. Losses always do."""
+
+
+@dataclass(frozen=True)
+class ProposalScoreSettings(Section):
+    """Scores of proposals by CIM's network; image-level labels are not used."""
+
+    longer_sides: Scale[Annotated[tuple[Pixels, ...], MinLen(1)]] = (480, 576, 688, 864, 1200)
+    """Longer sides of a picture, in pixels, whose scores are averaged."""
+    mirror: bool = True
+    """Also those of its mirror images."""
+    precision: Precision = "float32"
+    """Arithmetic of the network on a GPU; a CPU always uses float32."""
+
+
+@dataclass(frozen=True)
+class SelectionSettings(Section):
+    """Which proposals are instances, by their scores."""
+
+    score: Share = 1e-5
+    """Score above which a proposal may be one."""
+    nms: Literal["box", "mask"] = "box"
+    """What must not overlap a better instance of the class: the boxes, as published, or the masks."""
+    overlap: Annotated[float, Gt(0), Le(1)] = 0.3
+    """Overlap (IoU) from which on it does."""
+    limit: Count = 100
+    """Most instances of a picture; those that tie with the last one are kept."""
 
 
 # --- reading and telling ----------------------------------------------------------------------------------------------

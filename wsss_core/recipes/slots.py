@@ -16,6 +16,7 @@ from typing import Any
 
 from wsss_core.recipes.config import RecipeError, merge
 from wsss_core.recipes.methods import METHODS, NONE, SECTIONS, USUAL
+from wsss_core.recipes.names import unknown
 from wsss_core.recipes.settings import SCALE, made, marked, plain
 
 REFERENCES = ("ordinary",)  # keys of a slot that name another run
@@ -58,6 +59,8 @@ def resolve(config: Mapping[str, Any], dataset: str, name: str, slot: str) -> Sl
         RecipeError: a method or settings that the slot does not have, or values out of their range.
     """
     method, source, own_scale, said_none = USUAL.get(slot), None, False, False
+    if method == NONE:
+        method, said_none = None, True
     references: dict[str, str] = {}
     layers: list[tuple[str, dict[str, Any], bool]] = []
     for origin, content, exact in _said(config, dataset, name, slot):
@@ -84,7 +87,7 @@ def resolve(config: Mapping[str, Any], dataset: str, name: str, slot: str) -> Sl
     if method is None:
         raise RecipeError(f"runs.{name}.{slot} names no method: {', '.join(METHODS[slot])}, or from: another run")
     if method not in METHODS[slot]:
-        raise RecipeError(f"runs.{name}.{slot}: unknown method {method!r}; it offers {', '.join(METHODS[slot])}")
+        raise RecipeError(f"runs.{name}.{slot}: {unknown('method', method, METHODS[slot], 'it offers')}")
     _check_sections(name, slot, method, layers)
     sections, origins = _layered(config, dataset, slot, method, layers, bool(references), own_scale)
     return Slot(method, None, references, sections, origins)
