@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.harness import Options, machine
 from benchmarks.report import write_tables
 
-STAGES = ("images", "training", "cams", "stores", "crf", "random_walk", "scores")
+STAGES = ("images", "training", "recam", "cams", "stores", "crf", "random_walk", "instances", "proposals", "scores")
 RESULTS = Path(__file__).with_name("results.json")
 
 

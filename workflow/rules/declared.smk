@@ -3,7 +3,9 @@
 from functools import cache
 
 import yaml
+from snakemake.utils import validate
 
+from wsss_core.reports.figures import files_of_figure, resolve_figure
 from wsss_core.reports.paper_tables import files_of, resolve
 
 DECLARED = {
@@ -31,9 +33,8 @@ def resolved_table(wildcards):
     )
 
 
-def curves_of_figure(wildcards):
-    """The files with the curves of a figure, in the order of its lines."""
-    return [
-        TREE.path("priors_miou", dataset=wildcards.dataset, run=line["run"])
-        for line in declaration("figure", wildcards.figure)["lines"]
-    ]
+def resolved_figure(wildcards):
+    """Params function: the figure, with the files of its numbers."""
+    return resolve_figure(
+        declaration("figure", wildcards.figure), wildcards.dataset, RECIPES, TREE
+    )

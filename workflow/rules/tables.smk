@@ -3,7 +3,7 @@
 
 localrules:
     make_table,
-    plot_curves,
+    make_figure,
 
 
 rule class_properties:
@@ -59,18 +59,18 @@ rule make_table:
         "../scripts/make_table.py"
 
 
-rule plot_curves:
+rule make_figure:
     input:
-        curves_of_figure,
+        lambda wildcards: files_of_figure(resolved_figure(wildcards)),
     output:
         picture=report(
             TREE.path("figure") + ".png",
-            caption="../report/curves.rst",
+            caption="../report/figures.rst",
             category="Figures",
         ),
         table=TREE.path("figure") + ".csv",
     log:
-        TREE.log("plot_curves", "dataset", "figure"),
+        TREE.log("make_figure", "dataset", "figure"),
     wildcard_constraints:
         figure=NAME,
     conda:
@@ -79,11 +79,9 @@ rule plot_curves:
         mem_mb=by_attempt(1000),
         runtime="10m",
     params:
-        names=lambda wildcards: [
-            line["name"] for line in declaration("figure", wildcards.figure)["lines"]
-        ],
-        revision=REVISION["plot_curves"],
+        resolved=resolved_figure,
+        revision=REVISION["make_figure"],
     message:
         "Figure {wildcards.figure} on {wildcards.dataset}"
     script:
-        "../scripts/plot_curves.py"
+        "../scripts/make_figure.py"

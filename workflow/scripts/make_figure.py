@@ -1,4 +1,4 @@
-"""Rule plot_curves: hand the job's files and settings to the core."""
+"""Rule make_figure: hand the job's files and settings to the core."""
 
 from wsss_core.base.jobs import log_to
 
@@ -6,10 +6,10 @@ log_to(snakemake.log[0])  # before the imports below, so that a failing one is l
 
 from pathlib import Path
 
-from wsss_core.reports.pictures import plot_curves
+from wsss_core.reports.figures import make_figure
 
-plot_curves(
-    curves={name: Path(path) for name, path in zip(snakemake.params.names, snakemake.input, strict=True)},
+make_figure(
+    resolved=snakemake.params.resolved,
     picture=Path(snakemake.output.picture),
     table=Path(snakemake.output.table),
 )

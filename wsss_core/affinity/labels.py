@@ -1,20 +1,21 @@
 """Affinity labels: what of an image's CAMs and saliency is likely right, for AffinityNet to learn from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from wsss_core.base.files import whole
+from wsss_core.base.jobs import Share
 from wsss_core.base.parallel import in_processes
 from wsss_core.base.progress import count_progress
 from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Manifest, Row
-from wsss_core.data.mask_folder import png_of, read_saliency
-from wsss_core.data.masks import write_mask
-from wsss_core.data.pictures import read_image
+from wsss_core.data.mask_folder import read_saliency, write_folder_mask
+from wsss_core.data.pictures import read_picture
 from wsss_core.maps.crf import LabelCRF
+from wsss_core.maps.memory import processes_for
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore
 from wsss_core.recipes.settings import AffinityLabelSettings, CamLabelSettings, plain
@@ -55,16 +56,22 @@ def affinity_labels(
         ValueError: shapes that do not fit.
     """
     _check_maps(image, cams, classes, saliency)
-    # an image's kernels serve all its maps with one number of labels; with a single label there is nothing to refine
-    counts = {len(classes), 1 if saliency is not None else 0} - {0}
-    fields = {count: LabelCRF(image, count + 1, iterations, confidence) for count in counts}
-    refine = fields.get(len(classes), np.asarray)
+
+    def kernels(count: int) -> Callable[[np.ndarray], np.ndarray]:
+        # with a single label there is nothing to refine
+        return LabelCRF(image, count + 1, iterations, confidence) if count else np.asarray
+
     best = _best_rows(cams, foreground)
+    # an image's kernels serve all its maps with one number of labels
+    refine = kernels(len(classes) if saliency is None else 1)
     if saliency is None:
         possible = refine(_best_rows(cams, background))
     else:
-        possible = fields[1]((saliency > background).astype(np.uint8))
+        possible = refine((saliency > background).astype(np.uint8))
         best = best * possible  # no class where the saliency sees no object
+        if len(classes) != 1:
+            del refine  # those of a large image take gigabytes: never two at a time
+            refine = kernels(len(classes))
     certain = refine(best)
     values = np.array([0, *classes], dtype=np.uint8)  # mask values of the CRF's labels
     return np.where((certain == 0) & (possible > 0), np.uint8(UNCERTAIN), values[certain])
@@ -93,13 +100,14 @@ def make_affinity_labels(
     saliency: Path | None,
     folder: Path,
     settings: AffinityLabelSettings | CamLabelSettings,
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> None:
     """Write the affinity labels of every image as palette PNG: class, 0 background, 255 uncertain.
 
     Args:
         saliency: folder of 8 bit saliency PNGs, or None for the labels of IRNet.
     """
+    workers = processes_for("make_affinity_labels", manifest, workers)
     with whole(folder) as partial_folder:
         partial_folder.mkdir()
         task = partial(
@@ -125,7 +133,7 @@ def _affinity_label(
     labels, maps = full_size(cams, row.id)
     salient = None if saliency is None else read_saliency(saliency, row)
     mask = affinity_labels(
-        np.asarray(read_image(row.image)),
+        np.asarray(read_picture(row)),
         maps,
         [int(label) + 1 for label in labels],
         salient,
@@ -133,4 +141,4 @@ def _affinity_label(
         settings.background,
         **(plain(settings.crf) if settings.crf else {"iterations": 0}),
     )
-    write_mask(png_of(folder, row.id), mask, classes)
+    write_folder_mask(row, mask, folder=folder, classes=classes)

@@ -1,4 +1,4 @@
-"""Labels of pixel pairs for AffinityNet, and their affinities on an edge map.
+"""Labels of pixel pairs for AffinityNet, their affinities on an edge map, and what displacements say of them.
 
 A pair is two pixels of a stride-4 map less than ``radius`` apart: a source and a target at one of
 ``pair_offsets``. Tensors of pairs are (N, offsets, sources), where the sources are, row by row, the pixels
@@ -6,10 +6,13 @@ whose whole neighbourhood lies inside: rows 0..h-radius and columns radius-1..w-
 Kwak, CVPR 2018; IRNet, Ahn et al., CVPR 2019).
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-5  # in the logarithms and denominators of the loss
 
@@ -120,6 +123,65 @@ def affinity_loss(edge: Tensor, mask: Tensor, classes: int, radius: int = 10) ->
     return parts | {"total": (positive + parts["negative"]) / 2}
 
 
+def displacement_loss(displacement: Tensor, mask: Tensor, classes: int, radius: int = 10) -> dict[str, Tensor]:
+    """Loss of IRNet's displacement branch on one batch.
+
+    The displacements of two foreground pixels of one class should differ by the way from one to the other, so that
+    both lead to the same place; those of two background pixels should be equal. Whether two pixels of a class are of
+    one instance is not known, and pairs of different ones are outvoted. Each mean is over both coordinates of all
+    pairs of its kind in the batch; its gradient costs a few maps of memory, however many pairs there are.
+
+    Args:
+        displacement: (N, 2, h, w) floats, (dy, dx) in pixels of this grid.
+        mask: (N, h, w) integers at the size of ``displacement``: 0, classes, 255 for uncertain.
+        classes: number of classes, background included.
+        radius: pairs are less than this apart.
+
+    Returns:
+        scalars ``foreground``, ``background`` and ``total``, their mean.
+    """
+    sums, pairs = _PairResiduals.apply(displacement.float(), mask, classes, radius)
+    foreground, background = sums / (2 * pairs + EPSILON)
+    return {"foreground": foreground, "background": background, "total": (foreground + background) / 2}
+
+
+class _PairResiduals(torch.autograd.Function):
+    """Sums over foreground and background pairs of |D_source - D_target - way|_1, (2,), and numbers of pairs, (2,).
+
+    The way is (dy, dx) from source to target in the foreground, nothing in the background. The gradient is collected
+    on the way forward, where autograd would keep several tensors of all pairs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, displacement: Tensor, mask: Tensor, classes: int, radius: int) -> tuple[Tensor, Tensor]:
+        rows, columns = _sources(displacement.shape[-2:], radius)
+        here = (..., slice(rows), slice(radius - 1, radius - 1 + columns))
+        source, label = displacement[here], mask[here]
+        kinds = torch.stack([(label > 0) & (label < classes), label == 0])
+        offsets = pair_offsets(radius)
+        ways = torch.tensor([((dy, dx), (0, 0)) for dy, dx in offsets], dtype=source.dtype, device=source.device)
+        sums, pairs = source.new_zeros(2), torch.zeros(2, dtype=torch.long, device=source.device)
+        gradient = source.new_zeros(2, *displacement.shape)
+        for (dy, dx), way in zip(offsets, ways[:, :, None, :, None, None], strict=True):
+            there = (..., slice(dy, dy + rows), slice(radius - 1 + dx, radius - 1 + dx + columns))
+            counted = kinds & (label == mask[there])  # (kinds, N, rows, columns)
+            residual = (source - displacement[there] - way) * counted[:, :, None]
+            sums += residual.abs().sum((1, 2, 3, 4))
+            pairs += counted.sum((1, 2, 3))
+            direction = residual.sign_()
+            gradient[here] += direction
+            gradient[there] -= direction
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(pairs)
+        return sums, pairs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_sums: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return torch.tensordot(of_sums, gradient, dims=1), None, None, None
+
+
 def _mean_where(values: Tensor, chosen: Tensor) -> Tensor:
     # no index, which would wait for the device; no pair of a kind gives 0
     return torch.where(chosen, values, 0).sum() / (chosen.sum() + EPSILON)
@@ -130,10 +192,17 @@ def _windows(maps: Tensor, radius: int) -> Tensor:
 
     Entry [n, dy, dx + radius - 1] is the map of the sources' neighbours at (dy, dx).
     """
-    rows, columns = maps.shape[1] - radius + 1, maps.shape[2] - 2 * radius + 2
-    if rows < 1 or columns < 1:
-        raise ValueError(f"a map of {tuple(maps.shape[1:])} pixels is too small for pairs of radius {radius}")
+    rows, columns = _sources(maps.shape[1:], radius)
     return maps.unfold(1, rows, 1).unfold(2, columns, 1)
+
+
+def _sources(size: Sequence[int], radius: int) -> tuple[int, int]:
+    """Rows and columns of the sources on a map of a height and width."""
+    height, width = size
+    rows, columns = height - radius + 1, width - 2 * radius + 2
+    if rows < 1 or columns < 1:
+        raise ValueError(f"a map of {(height, width)} pixels is too small for pairs of radius {radius}")
+    return rows, columns
 
 
 @torch.no_grad()

@@ -12,8 +12,10 @@ from wsss_core.affinity.network import AffinityNet
 from wsss_core.affinity.pseudo_masks import MAP_STRIDE
 from wsss_core.affinity.random_walk import random_walks
 from wsss_core.base.files import whole
+from wsss_core.base.jobs import Share
 from wsss_core.data.manifest import Manifest
 from wsss_core.maps.inference import image_by_image, normalize_cam, scaled_batches
+from wsss_core.maps.memory import processes_for
 from wsss_core.maps.sizes import strided
 from wsss_core.maps.store import MapStore, MapWriter
 from wsss_core.recipes.settings import WalkSettings, identity
@@ -30,16 +32,18 @@ def walk_cams(
     settings: WalkSettings,
     about: dict,
     device: torch.device,
-    workers: int = 0,
+    workers: int | Share = 0,
 ) -> None:
     """Spread every image's CAMs by a random walk that edges hold back, and store the result at stride 4.
 
     Images are padded to ``settings.padding`` before the edge network; see ``random_walk.random_walk`` for the rest.
     """
+    workers = processes_for("walk_cams", manifest, workers)
     padded = _Padded(model, settings.padding, swapped=settings.swapped_padding)
     # the mirror image's logits are averaged with the image's before the sigmoid, as in IRNet
-    batches = scaled_batches(padded, manifest, (1.0,), lambda a, b: (a + b) / 2, device, workers)
+    batches = scaled_batches(padded, manifest, (1.0,), lambda a, b: (a + b) / 2, device, workers, tiled=False)
     outputs = image_by_image(batches, manifest)
+    power = settings.power or 1.0
     about = {**about, "settings": identity(settings), "source": str(cams.path)}
     with (
         whole(store) as folder,
@@ -54,7 +58,7 @@ def walk_cams(
     ):
         while batch := list(islice(outputs, WALKS_AT_ONCE)):
             edges = [torch.sigmoid(edge_logits[0]) for _, (edge_logits,) in batch]
-            maps = [walk_start(cams[row.id][1], row.height, row.width).to(device) for row, _ in batch]
+            maps = [walk_start(cams[row.id][1], row.height, row.width).to(device) ** power for row, _ in batch]
             walks = random_walks(maps, edges, settings.radius, settings.beta, settings.squarings)
             for (row, _), walked in zip(batch, walks, strict=True):
                 # Only the ratios of an image's maps matter from here on; the scale keeps them in float16's range.

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from wsss_core.base.files import whole
+from wsss_core.base.jobs import Share
 from wsss_core.classifiers.network import Classifier
 from wsss_core.data.manifest import Manifest
 from wsss_core.maps.inference import dump_scaled, scaled_batches
+from wsss_core.maps.memory import processes_for
 from wsss_core.maps.store import MapWriter
 from wsss_core.recipes.settings import CamSettings, identity
 
@@ -33,7 +35,7 @@ def dump_cams(
     settings: CamSettings,
     about: dict[str, Any],
     device: torch.device,
-    workers: int = 0,
+    workers: int | Share = 0,
 ) -> None:
     """Store the CAMs of the classes that each image is labelled with (P-NOC's inference, no threshold, no CRF).
 
@@ -46,6 +48,7 @@ def dump_cams(
         about: plain values to keep with the store (run, data set, ...).
         workers: processes that decode images; they change the speed alone.
     """
+    workers = processes_for("dump_cams", manifest, workers, scales=settings.scales)
     batches = scaled_batches(_Cams(model), manifest, settings.scales, torch.add, device, workers, settings.precision)
     about = {**about, "settings": identity(settings)}
     with (

@@ -20,7 +20,8 @@ from wsss_core.base.checkpoints import read_model
 from wsss_core.classifiers.network import Classifier, load_classifier, logits
 from wsss_core.data.classes import VOID, Classes
 from wsss_core.data.manifest import Manifest
-from wsss_core.data.pictures import read_image
+from wsss_core.data.masks import nearest
+from wsss_core.data.pictures import read_picture
 from wsss_core.data.transforms import crop, normalize, to_tensor
 from wsss_core.fitting.loop import placed
 from wsss_core.maps.inference import normalize_cam
@@ -45,8 +46,9 @@ class Corners(Dataset[tuple[Tensor, Tensor, int]]):
         row, corner = self.rows[index], slice(0, self.size)
         height, width = min(row.height, self.size), min(row.width, self.size)
         window = (slice(0, height), slice(0, width)) * 2
-        pixels = crop(normalize(read_image(row.image))[corner, corner], window, self.size, 0.0)
-        mask = crop(ground_truth(row, self.classes)[corner, corner], window, self.size, VOID)
+        pixels = crop(normalize(read_picture(row))[corner, corner], window, self.size, 0.0)
+        truth = nearest(ground_truth(row, self.classes), (row.height, row.width))
+        mask = crop(truth[corner, corner], window, self.size, VOID)
         return to_tensor(pixels), torch.from_numpy(mask)[None], index
 
 

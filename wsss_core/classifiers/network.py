@@ -33,8 +33,11 @@ class Classifier(nn.Module):
             trained; or ``fixed``, where these stay as well.
         frozen: the part of the backbone that is never trained and always in eval mode, see ``freeze``.
         dropout: probability that the head misses a channel of the last map in training, as in PSA; None for never.
+        usual_head: the head starts from PyTorch's usual values, as IRNet's does, instead of He's.
 
     Attributes:
+        head_trained: the head came with the weights that the network starts from.
+        head_goes_on: it is trained as a part of what is pretrained, not as a new layer.
         heads: what terms of the loss train beside the head, by the name of the term. They are part of checkpoints, of
             the moving average and of what the optimiser takes for new.
     """
@@ -47,6 +50,7 @@ class Classifier(nn.Module):
         batch_norm: str = "trained",
         frozen: str = "none",
         dropout: float | None = None,
+        usual_head: bool = False,
     ):
         super().__init__()
         if batch_norm not in BATCH_NORM:
@@ -54,15 +58,17 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
         self.head = nn.Conv2d(backbone.channels[-1], classes, 1, bias=False)
-        nn.init.kaiming_normal_(self.head.weight)
+        if not usual_head:
+            nn.init.kaiming_normal_(self.head.weight)
         self.heads = nn.ModuleDict()
+        self.head_trained = self.head_goes_on = False
         self.batch_norm, self.frozen = batch_norm, frozen
         self.train()
 
     @property
     def scratch(self) -> list[nn.Module]:
         """The modules that do not start from ImageNet weights."""
-        return [self.head, *self.heads.values()]
+        return [*([] if self.head_goes_on else [self.head]), *self.heads.values()]
 
     def forward(self, images: Tensor) -> Output:
         """(N, 3, H, W), normalised -> class maps and features."""
@@ -101,6 +107,7 @@ def build_classifier(
     frozen: str = "none",
     dropouts: Sequence[float] | None = None,
     dropout: float | None = None,
+    usual_head: bool = False,
 ) -> Classifier:
     """A classifier to be trained, from weights of its backbone (see ``load_weights``) or random ones.
 
@@ -110,10 +117,11 @@ def build_classifier(
         dropouts: those inside the backbone, see ``build_backbone``; ``dropout`` is the one before the head.
     """
     trunk = build_backbone(backbone, output_stride=output_stride, weights=weights, dropouts=dropouts)
-    model = Classifier(trunk, classes, batch_norm=batch_norm, frozen=frozen, dropout=dropout)
+    model = Classifier(trunk, classes, batch_norm=batch_norm, frozen=frozen, dropout=dropout, usual_head=usual_head)
     head = read_state(weights).get("state", {}).get("head.weight") if weights else None
     if head is not None and head.shape == model.head.weight.shape:
         model.head.load_state_dict({"weight": head})
+        model.head_trained = True
     return model
 
 
@@ -122,10 +130,38 @@ def logits(maps: Tensor) -> Tensor:
     return maps.mean((2, 3))
 
 
-def load_classifier(path: str | Path, *, batch_norm: str = "trained") -> Classifier:
-    """Rebuild a trained classifier from its checkpoint, without the further heads that it was trained with."""
+def load_classifier(path: str | Path, *, batch_norm: str = "trained", head: str | None = None) -> Classifier:
+    """Rebuild a trained classifier from its checkpoint, without the further heads that it was trained with.
+
+    Args:
+        head: what of ReCAM's two heads becomes the head, see ``combined_head``; None is the classifier's own.
+    """
     recipe, state = read_model(path, "classifier")
     backbone = build_backbone(recipe["backbone"], output_stride=recipe["output_stride"])
     model = Classifier(backbone, recipe["classes"], batch_norm=batch_norm)
     model.load_state_dict({name: value for name, value in state.items() if not name.startswith(HEADS)})
+    if head:
+        second = state.get(f"{HEADS}reactivation.weight")
+        if second is None:
+            raise ValueError(f"{path} has one head, so cams.head cannot be {head}: only ReCAM trains a second one")
+        model.head.weight.data = combined_head(model.head.weight.data, second, head)
     return model
+
+
+def combined_head(first: Tensor, second: Tensor, which: str) -> Tensor:
+    """The weights that make ReCAM's maps (ReCAM, table 1): those of a head, their sum or their product.
+
+    Args:
+        first, second: of one shape; the weights of the classifier's head and of the one that re-activates.
+        which: ``first``, ``second``, ``sum`` or ``product`` (element by element, signs and all).
+    """
+    match which:
+        case "first":
+            return first
+        case "second":
+            return second
+        case "sum":
+            return first + second
+        case "product":
+            return first * second
+    raise ValueError(f"which must be first, second, sum or product, not {which!r}")

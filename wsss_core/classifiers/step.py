@@ -14,7 +14,7 @@ from torch import Tensor
 from wsss_core.classifiers.losses import smooth
 from wsss_core.classifiers.network import Classifier, Output
 from wsss_core.fitting.averaging import Average
-from wsss_core.fitting.optim import PolySGD, parameter_groups
+from wsss_core.fitting.optim import FOUR, TWO, PolySGD, parameter_groups
 from wsss_core.fitting.precision import Precision
 from wsss_core.recipes.settings import ClassifierSettings
 
@@ -117,8 +117,10 @@ class Learner:
         settings = training.settings
         # OC-CSE's own classifier has all in the groups of pretrained layers
         scratch = () if settings.head_rate == 1 else network.scratch
-        groups = parameter_groups(network, scratch, settings.learning_rate * rate, settings.weight_decay)
-        self.optimizer = PolySGD(groups, updates=training.steps // (settings.accumulation * every))
+        grouping = TWO if settings.as_irnet else FOUR
+        groups = parameter_groups(network, scratch, settings.learning_rate * rate, settings.weight_decay, grouping)
+        updates = training.steps // (settings.accumulation * every)
+        self.optimizer = PolySGD(groups, updates=updates, momentum=settings.momentum or 0.0)
         self.scaler = Precision(settings.precision, training.device).scaler()
         self.accumulation = settings.accumulation
 

@@ -4,6 +4,7 @@
     + merged_class + weight * reconstruction puzzle          Puzzle-CAM, P-OC, P-NOC
     + weight * erasing                       erasing         OC-CSE, P-OC, P-NOC: against an ordinary classifier,
                                              discriminator   which P-NOC goes on training
+    + weight * reactivation  reactivation    ReCAM: a second head, by the features under each class's map
 
 A new term is a class in a file of its own, an entry here, and its section of settings in ``recipes``.
 """
@@ -13,9 +14,10 @@ from typing import Any
 
 from wsss_core.classifiers.discriminator import DiscriminatorTerm
 from wsss_core.classifiers.erasing import ErasingTerm
-from wsss_core.classifiers.losses import label_loss
+from wsss_core.classifiers.losses import label_loss, softmax_label_loss
 from wsss_core.classifiers.network import logits
 from wsss_core.classifiers.puzzle import PuzzleTerm
+from wsss_core.classifiers.recam import ReactivationTerm
 from wsss_core.classifiers.step import Loss, Term, Training, View
 from wsss_core.recipes.methods import SECTIONS
 from wsss_core.recipes.settings import ClassifierSettings, made
@@ -25,7 +27,10 @@ class LabelTerm(Term[ClassifierSettings]):
     """The image-level labels; all of the plain classifier's loss."""
 
     def losses(self, view: View) -> dict[str, Loss]:
-        return {"class": Loss(label_loss(logits(view.output.maps), view.targets))}
+        scores = logits(view.output.maps)
+        if kind := self.settings.label_loss:
+            return {"class": Loss(softmax_label_loss(scores, view.labels, single_only=kind == "softmax_if_single"))}
+        return {"class": Loss(label_loss(scores, view.targets))}
 
 
 # By the name of their settings' section, in the order of the sum and of what one takes from another.
@@ -33,6 +38,7 @@ TERMS: dict[str, type[Term[Any]]] = {
     "puzzle": PuzzleTerm,
     "erasing": ErasingTerm,
     "discriminator": DiscriminatorTerm,
+    "reactivation": ReactivationTerm,
 }
 
 

@@ -114,6 +114,7 @@ def _network(settings: ClassifierSettings, classes: int, weights: Path | None, d
         frozen=settings.frozen,
         weights=weights,
         dropout=settings.dropout,
+        usual_head=bool(settings.as_irnet),
     )
     group_batch_norm(model, settings.batch_size, settings.batch_norm_group)
     placed(model, device, compiled=settings.compile)

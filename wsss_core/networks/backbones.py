@@ -18,7 +18,7 @@ from wsss_core.base.files import check_zip, reading, whole
 from wsss_core.networks.mxnet_file import read_params
 from wsss_core.networks.network import Network
 from wsss_core.networks.resnet38d import ResNet38d
-from wsss_core.networks.vgg16 import VGG16
+from wsss_core.networks.vgg16 import VGG16, TorchvisionVGG16
 from wsss_core.recipes import sources
 
 logger = logging.getLogger(__name__)
@@ -36,12 +36,21 @@ TIMM = {
     "resnest269": "resnest269e",
 }
 UNDILATED = ("resnet50_undilated", "resnet101_undilated")
-OWN: dict[str, type[ResNet38d] | type[VGG16]] = {"resnet38d": ResNet38d, "vgg16": VGG16}
+OWN: dict[str, type[ResNet38d] | type[VGG16] | type[TorchvisionVGG16]] = {
+    "resnet38d": ResNet38d,
+    "vgg16": VGG16,
+    "vgg16_torchvision": TorchvisionVGG16,
+}
 BACKBONES = (*TIMM, *OWN)
-FETCHED = {**TIMM, "vgg16": "vgg16.tv_in1k"}
+FETCHED = {**TIMM, "vgg16": "vgg16.tv_in1k", "vgg16_torchvision": "vgg16.tv_in1k"}
 STRIDE = 16  # of the networks that have no stride of their own
-FROZEN = ("none", "stem", "all_but_last", "backbone")
+LAST_MAPS = {"stem": 0, "first_stage": 1, "second_stage": 2, "all_but_last": 3}  # of the parts that can be frozen
+FROZEN = ("none", *LAST_MAPS, "backbone")
 WRAPPED = ("module.encoder_q.", "backbone.")  # where MoCo's own checkpoints and OpenMMLab's have the network
+# Modules of detectors, as torchvision, Detectron2 and OpenMMLab call them.
+DETECTORS = frozenset(
+    ["rpn", "rpn_head", "roi_head", "roi_heads", "proposal_generator", "bbox_head", "box_head", "mask_head"]
+)
 
 
 class Backbone(nn.Module):
@@ -166,9 +175,11 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
     ``from_published`` also take the files of their authors.
 
     Raises:
-        ValueError: the file belongs to another architecture, or is none of these formats.
+        ValueError: the file belongs to another architecture, is none of these formats, or is a detector's, which has
+            learnt from boxes or masks.
     """
     state = read_state(path)
+    _refuse_detectors(state, path)
     about, rename = getattr(network, "default_cfg", {}), getattr(network, "from_published", None)
     if "recipe" in state:
         prefix = "backbone.network."
@@ -192,6 +203,16 @@ def load_weights(network: nn.Module, path: str | Path) -> None:
             "set `backbone` and `weights` in config.yaml to a matching pair"
         )
     network.load_state_dict(state, strict=False)
+
+
+def _refuse_detectors(state: dict, path: str | Path) -> None:
+    inner = [part for part in state.values() if isinstance(part, dict)]
+    for name in (str(name) for part in (state, *inner) for name in part):
+        if not DETECTORS.isdisjoint(name.split(".")):
+            raise ValueError(
+                f"{path} holds a detector (its tensor {name}), which has learnt from boxes or masks: no training here "
+                "starts from more than ImageNet's labels; set `weights` in config.yaml to pretrained"
+            )
 
 
 def _unwrapped(state: dict) -> dict:
@@ -261,7 +282,8 @@ def freeze(backbone: Backbone, part: str) -> None:
 
     Args:
         part: ``none``; ``stem``, all that the first map comes from (conv1a and b2 of resnet38d, conv1 and conv2 of
-            vgg16); ``all_but_last``, all that the fourth comes from; or ``backbone``.
+            vgg16); ``first_stage``, ``second_stage`` or ``all_but_last``, all that the second, third or fourth comes
+            from; or ``backbone``.
 
     Raises:
         ValueError: another ``part``.
@@ -278,7 +300,7 @@ def _layers(backbone: Backbone, part: str) -> list[nn.Module]:
     layers = [module for module in backbone.network.modules() if not list(module.children())]
     if part in ("none", "backbone"):
         return layers if part == "backbone" else []
-    tap = backbone.network.get_submodule(backbone.taps[0 if part == "stem" else 3])
+    tap = backbone.network.get_submodule(backbone.taps[LAST_MAPS[part]])
     return layers[: layers.index(list(tap.modules())[-1]) + 1]
 
 

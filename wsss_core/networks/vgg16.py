@@ -90,6 +90,45 @@ class VGG16(Convolutions, Network):
         return {**renamed, **(there or own)}
 
 
+class TorchvisionVGG16(Network):
+    """The convolutions as torchvision trained them, at a fixed output stride of 8, as CIM takes them.
+
+    Input and weights are torchvision's: normalised RGB, and 2x2 pools; those after conv4 and conv5 are left out, and
+    conv5 has dilation 2. The five maps are those of conv1 to conv5, each after its last ReLU.
+    """
+
+    default_cfg: ClassVar = {"architecture": "vgg16_torchvision", "classifier": ("classifier", "pre_logits", "head")}
+    output_stride = 8
+    feature_info = tuple(
+        {"module": f"features.{position}", "num_chs": channels, "reduction": stride}
+        for position, channels, stride in ((2, 64, 1), (7, 128, 2), (14, 256, 4), (21, 512, 8), (28, 512, 8))
+    )
+    num_features = 512
+
+    def __init__(self, *, dropouts: Sequence[float] = ()):
+        if dropouts:
+            raise ValueError("vgg16_torchvision has no layers with dropout")
+        super().__init__()
+        self.features = nn.ModuleDict()
+        for position, (group, index) in zip(POSITIONS, PLACES, strict=True):
+            channels, out, _ = GROUPS[group - 1]
+            dilation = 2 if group == len(GROUPS) else 1
+            self.features[str(position)] = nn.Conv2d(
+                out if index else channels, out, 3, padding=dilation, dilation=dilation
+            )
+
+    def forward_intermediates(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The last map, and all five."""
+        maps: list[Tensor] = []
+        for position, (group, index) in zip(POSITIONS, PLACES, strict=True):
+            if index == 0 and 1 < group < len(GROUPS):
+                x = F.max_pool2d(x, 2)
+            x = F.relu(self.features[str(position)](x))
+            if index == GROUPS[group - 1][2] - 1:
+                maps.append(x)
+        return x, maps
+
+
 class CaffeVGG16(Convolutions):
     """The variant of PoolNet: maps after relu2_2, relu3_3, relu4_3 and relu5_3 at strides 2, 4, 8 and 16."""
 

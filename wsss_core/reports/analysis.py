@@ -132,7 +132,7 @@ def _shares(row: Row, *, classes: Classes) -> np.ndarray:
     """(C + 1,) shares of the image's pixels that the background and the classes cover."""
     if not row.mask:
         raise DataError(f"image {row.id} has no mask, from which the size of its classes follows")
-    mask = read_mask(row.mask, classes, (row.height, row.width))
+    mask = read_mask(row.mask, classes, row.own_size)
     return np.bincount(mask.ravel(), minlength=256)[: len(classes) + 1] / mask.size
 
 

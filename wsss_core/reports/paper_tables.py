@@ -108,7 +108,7 @@ def _resolve_runs(table: dict, dataset: str, recipes: Recipes, tree: Tree) -> di
         made = "run" in row and dataset not in row.get("except", [])
         scores = [row.get("scores", {}).get(score["name"], score) for score in table["scores"]]
         cells = [
-            {"files": _files(row, score["score"], dataset, recipes, tree, score.get("of")), "key": score["key"]}
+            {"files": result_files(row, score["score"], dataset, recipes, tree, score.get("of")), "key": score["key"]}
             if made and "score" in score
             else None
             for score in scores
@@ -126,7 +126,7 @@ def _resolve_classes(table: dict, dataset: str, recipes: Recipes, tree: Tree) ->
         "columns": columns,
         "properties": tree.path("class_properties", dataset=dataset) if table["properties"] else None,
         "runs": [
-            _files({"seeds": table.get("seeds", False), **column}, table["score"], dataset, recipes, tree)
+            result_files({"seeds": table.get("seeds", False), **column}, table["score"], dataset, recipes, tree)
             if "run" in column
             else None
             for column in table["columns"]
@@ -146,7 +146,9 @@ def _published(numbers: list | None, table: dict, row: str, columns: list[str]) 
     return numbers or [None] * len(columns)
 
 
-def _files(entry: dict, score: str, dataset: str, recipes: Recipes, tree: Tree, of: str | None = None) -> list[str]:
+def result_files(
+    entry: dict, score: str, dataset: str, recipes: Recipes, tree: Tree, of: str | None = None
+) -> list[str]:
     """The file with a score of the entry's run, or of each seed.
 
     Args:
@@ -193,8 +195,10 @@ class Results:
     def score(self, path: str, key: str) -> float:
         """The score at a dotted key, in per cent."""
         value: Any = self.file(path)
-        for part in key.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        rest = key
+        while rest and isinstance(value, dict):  # a name may hold a dot itself, as that of a threshold does
+            part, rest = (rest, "") if rest in value else rest.partition(".")[::2]
+            value = value.get(part)
         if not isinstance(value, int | float):
             raise ResultError(f"{path} has no score {key!r}: run its rule again, or correct the key in workflow/papers")
         return 100 * value

@@ -3,7 +3,6 @@
 ``python -m wsss_core.reports.tables FILE ...`` prints the scores of result files as a Markdown table.
 """
 
-import csv
 import json
 import sys
 from collections.abc import Sequence
@@ -107,15 +106,6 @@ def read_curve(path: str | Path) -> list[dict[str, float]]:
     if not points:
         raise ResultError(f"{path} has no threshold curve: run its rule again")
     return [{key: value if key == "threshold" else 100 * value for key, value in point.items()} for point in points]
-
-
-def write_curves(path: str | Path, curves: dict[str, list[dict[str, float]]]) -> None:
-    """Write the points of named curves as CSV."""
-    with whole(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        keys = ("threshold", "miou", "false_positives", "false_negatives")
-        writer.writerow(("run", *keys))
-        writer.writerows((name, *(round(point[key], 4) for key in keys)) for name, of in curves.items() for point in of)
 
 
 def _percent(score: float | None) -> str:

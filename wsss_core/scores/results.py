@@ -6,6 +6,9 @@ unreadable stops the evaluation: the denominator never shrinks.
 
 import json
 import logging
+import re
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from wsss_core.data.classes import Classes, DataError
 from wsss_core.data.manifest import Manifest
 from wsss_core.recipes.settings import LabelCrf, SweepSettings, plain
 from wsss_core.scores.metrics import false_rates, iou, mean_iou
+from wsss_core.scores.totals import one_or_more_classes
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +28,7 @@ logger = logging.getLogger(__name__)
 def swept(matrices: np.ndarray, settings: SweepSettings, classes: Classes, manifest: Manifest) -> dict:
     """Scores at the best threshold, at the fixed one, and the whole curve; from (T, K, K) matrices."""
     thresholds = settings.all()
-    tried = np.isin(thresholds, settings.thresholds)
+    tried = np.isin(thresholds, settings.tried())
     # the fixed threshold is never the best one, unless it is among those to try
     best, _ = best_of(np.where(tried[:, None, None], matrices, 0))
     fixed_index = thresholds.index(settings.fixed)
@@ -37,15 +41,38 @@ def swept(matrices: np.ndarray, settings: SweepSettings, classes: Classes, manif
         "threshold_choice": f"best of {int(tried.sum())}, chosen on the scored split",
         "fixed": {"threshold": settings.fixed, "miou": mean_iou(matrices[fixed_index])},
         "curve": [
-            {
-                "threshold": threshold,
-                "miou": mean_iou(matrix),
-                # of the foreground alone, as P-NOC plots them
-                "false_positives": float(np.nanmean(positives[1:])),
-                "false_negatives": float(np.nanmean(negatives[1:])),
-            }
-            for threshold, matrix, (positives, negatives) in zip(thresholds, matrices, rates, strict=True)
+            {"threshold": threshold, **_miou_and_rates(matrix)}  # rates as P-NOC plots them
+            for threshold, matrix in zip(thresholds, matrices, strict=True)
         ],
+    }
+
+
+def swept_by_labels(
+    groups: Mapping[str, np.ndarray], settings: SweepSettings, classes: Classes, manifest: Manifest
+) -> dict:
+    """What ``swept`` says of all images, and ``by_labels``: the same on those with one class and with several.
+
+    Args:
+        groups: (T, K, K) matrices by ``totals.one_or_more_classes``.
+    """
+    scores = swept(sum(groups.values(), np.zeros((), int)), settings, classes, manifest)
+    best, counts = settings.all().index(scores["threshold"]), Counter(map(one_or_more_classes, manifest.rows))
+    return scores | {
+        "by_labels": {
+            name: {"images": counts[name], **_miou_and_rates(groups[name][best])}
+            for name in ("single", "multi")
+            if name in groups
+        }
+    }
+
+
+def _miou_and_rates(matrix: np.ndarray) -> dict[str, float]:
+    """The mIoU of a (K, K) matrix, and how far objects are found too large or too small, means over their classes."""
+    positives, negatives = false_rates(matrix)
+    return {
+        "miou": mean_iou(matrix),
+        "false_positives": float(np.nanmean(positives[1:])),
+        "false_negatives": float(np.nanmean(negatives[1:])),
     }
 
 
@@ -61,6 +88,7 @@ def fixed(matrix: np.ndarray, classes: Classes, manifest: Manifest) -> dict:
         "classes_absent": absent,
         "images": len(manifest),
         "pixels": int(matrix.sum()),
+        "confusion": matrix.tolist(),  # rows are the truth, columns what was found, in the order of the IoUs
     }
 
 
@@ -93,7 +121,12 @@ def write_result(path: str | Path, scores: dict, *, made_with: dict | None = Non
         behind = {} if made_with is None else {"made_with": made_with}
         content = {**about, **scores, **behind, "scoring": provenance()}
         try:
-            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+            text = numbers_in_lines(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
         except ValueError as error:
             raise ValueError(f"{path} is not written: one of {', '.join(scores)} is not a finite number") from error
         partial_path.write_text(text + "\n", encoding="utf-8")
+
+
+def numbers_in_lines(text: str) -> str:
+    """Indented JSON with each list of numbers on a line of its own, as a matrix of 80 classes has 6,561."""
+    return re.sub(r"\[\s+([^][{}\"]+?)\s+\]", lambda found: f"[{' '.join(found[1].split())}]", text)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from wsss_core.base.jobs import Share
 from wsss_core.data.classes import VOID, Classes
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import read_saliency
-from wsss_core.data.pictures import read_image
+from wsss_core.data.masks import nearest
+from wsss_core.data.pictures import read_picture
 from wsss_core.maps.crf import LabelCRF
+from wsss_core.maps.memory import processes_for
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore
 from wsss_core.recipes.settings import LabelCrf, SaliencyScoreSettings, SweepSettings
@@ -27,7 +30,7 @@ def evaluate_saliency(
     coarse: Path,
     refined: Path | None,
     settings: SweepSettings,
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> dict:
     """Score CAMs with ``1 - saliency`` as the background plane, and the saliency itself against all objects.
 
@@ -40,6 +43,7 @@ def evaluate_saliency(
         The main scores; ``coarse`` and, if given, ``refined``, each with ``miou`` and ``foreground_background``, the
         score of the saliency with all objects as one class.
     """
+    workers = processes_for("evaluate_saliency", manifest, workers)
     folders = _given(coarse, refined)
     task = partial(
         _saliency_confusions, folders=list(folders.values()), cams=cams, classes=classes, thresholds=settings.all()
@@ -66,11 +70,11 @@ def _saliency_confusions(
     row: Row, *, folders: Sequence[Path], cams: MapStore, classes: Classes, thresholds: Sequence[float]
 ) -> np.ndarray:
     labels, maps = full_size(cams, row.id)
-    target = ground_truth(row, classes)
+    maps, target = nearest(maps, row.own_size), ground_truth(row, classes)
     values = np.array([0, *(labels + 1)])
     parts = []
     for folder in folders:
-        saliency = read_saliency(folder, row)
+        saliency = nearest(read_saliency(folder, row), row.own_size)
         best = np.concatenate([1 - saliency[None], maps]).argmax(axis=0)  # a tie is background
         parts.append(confusion(values[best], target, len(classes) + 1))
         parts.append(sweep(saliency[None], [1], _objects(target), thresholds, 2))
@@ -85,7 +89,7 @@ def evaluate_saliency_gt(
     refined: Path | None,
     crf: LabelCrf | None,
     settings: SaliencyScoreSettings,
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> dict:
     """Score saliency as if the classes of all objects were known (rows "GT" of Table 6 of the P-NOC paper).
 
@@ -104,6 +108,7 @@ def evaluate_saliency_gt(
         What ``swept`` says of the main scores; ``coarse`` and, if given, ``refined``, each with ``miou``, ``iou``,
         ``threshold``, ``crf`` and ``foreground_background``, the score with all objects as one class.
     """
+    workers = processes_for("evaluate_saliency_gt", manifest, workers)
     readers: dict[str, tuple[Callable[[Row], np.ndarray], LabelCrf | None]] = {
         "coarse": (partial(_coarse_map, coarse), crf)
     }
@@ -149,11 +154,11 @@ def _known_class_confusions(
         saliency = read(row)
         if crf is not None:
             # after a CRF a lower threshold need not cover a higher one's mask: each is counted on its own
-            masks = _refined_masks(row, saliency, thresholds, crf)
+            masks = [nearest(mask, row.own_size) for mask in _refined_masks(row, saliency, thresholds, crf)]
             parts.append(np.stack([confusion(known * mask, target, size) for mask in masks]))
             parts.append(np.stack([confusion(mask, objects, 2) for mask in masks]))
         else:
-            labels = np.unique(known[known > 0])
+            saliency, labels = nearest(saliency, row.own_size), np.unique(known[known > 0])
             planes = np.where(known == labels[:, None, None], saliency, np.float32(-1))  # -1 exceeds no threshold
             parts.append(sweep(planes, labels, target, thresholds, size))
             parts.append(sweep(saliency[None], [1], objects, thresholds, 2))
@@ -172,7 +177,7 @@ def _known_classes(row: Row, target: np.ndarray) -> np.ndarray:
 
 def _refined_masks(row: Row, saliency: np.ndarray, thresholds: Sequence[float], crf: LabelCrf) -> list[np.ndarray]:
     """A binary mask (H, W) uint8 for each threshold, after the label CRF."""
-    refine = LabelCRF(np.asarray(read_image(row.image)), 2, crf.iterations, crf.confidence)
+    refine = LabelCRF(np.asarray(read_picture(row)), 2, crf.iterations, crf.confidence)
     masks, before = [], None
     for threshold in thresholds:
         salient = (saliency > np.float32(threshold)).astype(np.uint8)
@@ -190,7 +195,7 @@ def _objects(target: np.ndarray) -> np.ndarray:
 
 def _of_objects(matrices: np.ndarray, settings: SweepSettings) -> dict:
     """The entry of the score with two classes, at the best threshold; from (T, 2, 2) matrices."""
-    tried = np.isin(settings.all(), settings.thresholds)
+    tried = np.isin(settings.all(), settings.tried())
     best, miou = best_of(np.where(tried[:, None, None], matrices, 0))
     values = zip(("background", "foreground"), iou(matrices[best]), strict=True)
     return {
