@@ -8,7 +8,14 @@ import torch
 
 from wsss_core.affinity import labels as module
 from wsss_core.affinity.labels import affinity_labels
-from wsss_core.affinity.pairs import affinity_loss, pair_affinities, pair_labels, pair_offsets, path_pixels
+from wsss_core.affinity.pairs import (
+    affinity_loss,
+    displacement_loss,
+    pair_affinities,
+    pair_labels,
+    pair_offsets,
+    path_pixels,
+)
 
 
 @pytest.fixture
@@ -168,3 +175,69 @@ def test_loss_stays_finite_at_the_ends_and_without_pairs():
 def test_a_map_without_a_single_source_is_an_error():
     with pytest.raises(ValueError, match="too small for pairs of radius 5"):
         pair_affinities(torch.zeros(8, 8), 5)
+
+
+# --- displacements -------------------------------------------------------------------------------------------------
+
+
+def test_displacement_loss_by_hand():
+    # radius 2 on 2 x 3: one source, (0, 1), with targets to the right, below left, below and below right
+    mask = torch.tensor([[[9, 1, 1], [0, 255, 1]]])
+    dy = torch.tensor([[9.0, 0.5, 0.0], [9.0, 9.0, 0.25]])
+    dx = torch.tensor([[9.0, 1.0, 3.0], [9.0, 9.0, -1.0]])
+    loss = displacement_loss(torch.stack([dy, dx])[None], mask, classes=2, radius=2)
+    right = abs(0.5 - 0.0 - 0) + abs(1.0 - 3.0 - 1)
+    below_right = abs(0.5 - 0.25 - 1) + abs(1.0 + 1.0 - 1)
+    assert loss["foreground"].item() == pytest.approx((right + below_right) / (2 * 2 + 1e-5), rel=1e-6)
+    assert loss["background"] == 0
+    assert loss["total"] == loss["foreground"] / 2
+    background = displacement_loss(torch.stack([dy, dx])[None], torch.zeros_like(mask), classes=2, radius=2)
+    lengths = [0.5 + 2.0, 8.5 + 8.0, 8.5 + 8.0, 0.25 + 2.0]  # no way is taken off
+    assert background["background"].item() == pytest.approx(sum(lengths) / (2 * 4 + 1e-5), rel=1e-6)
+    assert background["foreground"] == 0
+
+
+def straightforward(displacement, mask, classes, radius):
+    """The loss pair by pair, by autograd."""
+    parts = {"foreground": [], "background": []}
+    offsets = pair_offsets(radius)
+    for number, _, (y, x), (v, u), _ in pairs_of(*mask.shape[1:], radius):
+        for image, labels in zip(displacement, mask, strict=True):
+            if labels[y, x] == labels[v, u] and labels[y, x] < classes:
+                kind = "foreground" if labels[y, x] else "background"
+                way = torch.tensor(offsets[number]) if labels[y, x] else 0
+                parts[kind].append((image[:, y, x] - image[:, v, u] - way).abs().sum())
+    return {kind: sum(residuals) / (2 * len(residuals) + 1e-5) for kind, residuals in parts.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_displacement_loss_and_its_gradient_equal_a_loop(dtype):
+    generator = torch.Generator().manual_seed(5)
+    displacement = torch.randn(2, 2, 6, 9, generator=generator, requires_grad=True)
+    mask = torch.tensor([0, 0, 1, 2, 255], dtype=dtype)[torch.randint(0, 5, (2, 6, 9), generator=generator)]
+    loss, expected = displacement_loss(displacement, mask, 3, 3), straightforward(displacement, mask, 3, 3)
+    for kind, weight in (("foreground", 1.0), ("background", 0.3)):
+        torch.testing.assert_close(loss[kind], expected[kind])
+        (found,) = torch.autograd.grad(weight * loss[kind], displacement, retain_graph=True)
+        (wanted,) = torch.autograd.grad(weight * expected[kind], displacement, retain_graph=True)
+        torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(loss["total"], (expected["foreground"] + expected["background"]) / 2)
+
+
+def test_displacements_to_one_place_cost_nothing():
+    rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(20.0), indexing="ij")
+    to_middle = torch.stack([6 - rows, 9 - columns])[None]
+    loss = displacement_loss(to_middle, torch.ones(1, 12, 20, dtype=torch.uint8), 2, radius=5)
+    assert loss["total"] == 0
+    away = displacement_loss(-to_middle, torch.ones(1, 12, 20, dtype=torch.uint8), 2, radius=5)
+    assert away["foreground"] > 1
+
+
+def test_displacement_loss_without_pairs_is_zero():
+    displacement = torch.randn(1, 2, 8, 12, requires_grad=True)
+    loss = displacement_loss(displacement, torch.full((1, 8, 12), 255), 3, radius=4)
+    loss["total"].backward()
+    assert loss["total"] == 0
+    assert not displacement.grad.any()
+    with pytest.raises(ValueError, match="too small for pairs of radius 5"):
+        displacement_loss(torch.zeros(1, 2, 8, 8), torch.zeros(1, 8, 8), 3, radius=5)

@@ -18,6 +18,7 @@ from zarr.storage import LocalStore
 
 from wsss_core.base.files import whole
 from wsss_core.data import Manifest, Row
+from wsss_core.maps import shards as shard_files
 from wsss_core.maps import store as module
 from wsss_core.maps.sizes import cells, full_size
 from wsss_core.maps.store import MapStore, MapWriter, StoreError
@@ -295,7 +296,7 @@ def test_a_shard_that_cannot_be_read_is_not_called_damaged(store, monkeypatch, f
     def failing(path, mode):
         raise type(fault)(*fault.args, str(path))
 
-    monkeypatch.setattr(module, "open", failing, raising=False)
+    monkeypatch.setattr(shard_files, "open", failing, raising=False)
     with pytest.raises(type(fault), match=rf"{fault.args[1]}: .*cams\.zarr/map/c/0/0/0"):
         store["image0"]
 

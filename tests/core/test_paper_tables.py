@@ -8,7 +8,7 @@ import pytest
 
 from wsss_core.recipes.config import RecipeError
 from wsss_core.recipes.tree import Tree
-from wsss_core.reports.paper_tables import files_of, make_table, resolve
+from wsss_core.reports.paper_tables import Results, files_of, make_table, resolve
 from wsss_core.reports.tables import ResultError
 
 
@@ -278,3 +278,13 @@ def test_a_result_without_the_score_is_refused_with_its_path(folder, content):
     with pytest.raises(ResultError, match=r"results/voc/pnoc@seed1/pseudo_miou\.json"):
         made(RUNS)
     assert not (folder / "results/t.md").exists()
+
+
+def test_a_key_may_end_in_a_name_with_a_dot(tmp_path):
+    path = tmp_path / "irn_ap.json"
+    path.write_text(json.dumps({"ap": {"voc": {"0.5": 0.25}}, "touching": {"ap": {"voc": {"0.5": None}}}}))
+    results = Results()
+    assert results.score(str(path), "ap.voc.0.5") == 25
+    for key in ("ap.voc.0.7", "touching.ap.voc.0.5", "ap.voc"):
+        with pytest.raises(ResultError, match=f"has no score '{key}'"):
+            results.score(str(path), key)

@@ -152,8 +152,9 @@ def edge_by_hand(manifest: Manifest, index: int) -> torch.Tensor:
     return torch.sigmoid((logits[0] + logits[1].flip(1)) / 2)
 
 
-def walk(manifest, cams, path) -> MapStore:
-    walk_cams(model=FakeEdges(), manifest=manifest, cams=cams, store=path, settings=WALK, about={"run": "test"},
+def walk(manifest, cams, path, **changes) -> MapStore:
+    settings = dataclasses.replace(WALK, **changes)
+    walk_cams(model=FakeEdges(), manifest=manifest, cams=cams, store=path, settings=settings, about={"run": "test"},
               device=CPU)  # fmt: skip
     return MapStore(path)
 
@@ -176,6 +177,15 @@ def test_walked_maps_are_those_of_a_loop_over_images(tiny, tmp_path, random_maps
         np.testing.assert_allclose(found, expected / (expected.max() + 1e-5), atol=1e-3)
     assert (walked.about["stride"], walked.about["multiple"]) == (4, 4)
     assert walked.about["source"] == str(cams.path)
+
+
+def test_a_power_sharpens_the_maps_before_they_walk(tiny, tmp_path, random_maps, write_store):
+    row, cams = tiny.manifest.rows[0], write_store(tmp_path / "drawn.zarr", tiny.manifest, random_maps(tiny.manifest))
+    start = walk_module.walk_start(cams[row.id][1], row.height, row.width)
+    expected = random_walk(start**1.5, edge_by_hand(tiny.manifest, 0), 3, 4, 3)
+    found = walk(tiny.manifest, cams, tmp_path / "walked.zarr", power=1.5)[row.id][1]
+    np.testing.assert_allclose(found, expected / (expected.max() + 1e-5), atol=1e-3)
+    assert np.abs(found - walk(tiny.manifest, cams, tmp_path / "plain.zarr")[row.id][1]).max() > 0.01
 
 
 @pytest.mark.parametrize("stride", [4, 1])

@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
         "full": {"extends": "cam", "saliency": "none", "refinement": "truth"},
     },
     "datasets": {
-        "voc": {"splits": {"train": "train_aug", "scored": "train", "val": "val"}},
+        "voc": {"kind": "voc", "splits": {"train": "train_aug", "scored": "train", "val": "val"}},
         "demo": {
             "settings": {
                 "prior": {
@@ -40,6 +40,8 @@ CONFIG: dict[str, Any] = {
                 },
                 "saliency": {"c2am": {"weights": "ordinary"}},
             },
+            "kind": "demo",
+            "images": {"train": 3, "val": 2},
             "splits": {"train": "train", "scored": "train", "val": "val"},
         },
     },
@@ -331,12 +333,12 @@ def test_what_is_behind_an_artefact_names_runs_and_settings_from_the_start(recip
 @pytest.mark.parametrize(
     ("path", "content", "message"),
     [
-        ("runs/pnoc/prior/ordinary", "oc", r"runs\.pnoc\.prior\.ordinary names the run 'oc', which is not in config"),
-        ("runs/borrower/saliency/from", "sal", r"runs\.borrower\.saliency\.from names the run 'sal', which is not in"),
-        ("runs/v2/extends", "poc", r"runs\.v2\.extends names the run 'poc', which is not in config\.yaml"),
+        ("runs/pnoc/prior/ordinary", "oc", r"runs\.pnoc\.prior\.ordinary: unknown run 'oc'; config\.yaml has"),
+        ("runs/borrower/saliency/from", "sal", r"runs\.borrower\.saliency\.from: unknown run 'sal'.* mean nosal"),
+        ("runs/v2/extends", "poc", r"runs\.v2\.extends: unknown run 'poc'; .* \(did you mean pnoc\?\)"),
         ("runs/borrower/saliency/from", "borrower", r"runs\.borrower\.saliency\.from names the run itself"),
         ("runs/cam/extends", "full", r"runs\.\w+\.extends leads back to itself: "),
-        ("datasets/demo/runs/pnok", {}, r"datasets\.demo\.runs\.pnok is no run; config\.yaml has cam, longer, puz"),
+        ("datasets/demo/runs/pnok", {}, r"datasets\.demo\.runs: unknown run 'pnok'; config\.yaml has cam"),
     ],
 )
 def test_names_that_lead_nowhere_are_refused(path, content, message):
@@ -347,7 +349,7 @@ def test_names_that_lead_nowhere_are_refused(path, content, message):
 @pytest.mark.parametrize(
     ("path", "content", "message"),
     [
-        ("runs/new", {"saliency": "none"}, r"runs\.new\.prior names no method: cam, puzzle, occse, poc, pnoc, or from"),
+        ("runs/new", {"saliency": "none"}, r"runs\.new\.prior names no method: cam, .*, recam, or from"),
         (
             "runs/new",
             {"prior": {"method": "pnoc"}},
@@ -506,10 +508,13 @@ def test_the_network_is_not_scored_on_images_that_train_it(subset):
 
 
 def test_stages_take_what_is_made_before_them():
-    known = {"ordinary", "objects"}
+    known = {"ordinary", "objects", "refined"}
+    every = {f"{slot}.{name}" for slot in SLOTS for name in SECTIONS[slot]}
     for slot in SLOTS:
         for method in METHODS[slot].values():
             for stage in method.stages:
                 assert set(stage.takes) <= known | {"cams", "pseudo_masks"} | {s.makes for s in method.stages}
-                assert set(stage.sections) <= set(method.sections) <= set(SECTIONS[slot])
+                own = {name for name in stage.sections if "." not in name}
+                assert set(stage.sections) - own <= every  # of other slots
+                assert own <= set(method.sections) <= set(SECTIONS[slot])
                 known.add(stage.makes)

@@ -18,8 +18,12 @@ ROOMS = [
     {"fitting"},
     {"maps"},
     {"classifiers", "saliency", "affinity", "segmentation"},
+    {"instances"},
+    {"proposals"},
+    {"cim"},
     {"scores"},
     {"reports"},
+    {"commands"},
     {"formulas"},
 ]
 EXCEPTIONS = {
@@ -30,7 +34,10 @@ EXCEPTIONS = {
 # Jobs that have no network start in half a second and in 100 MB without them, and so does each of their workers.
 WITHOUT_TORCH = (
     "base", "recipes", "scores", "reports", "data.kinds", "data.mask_folder", "data.pictures", "maps.store",
-    "maps.sizes", "maps.crf", "affinity.labels", "affinity.pseudo_masks", "saliency.masks",
+    "maps.sizes", "maps.crf", "maps.shards", "affinity.labels", "affinity.pseudo_masks", "saliency.masks",
+    "instances.store", "instances.components", "instances.labels", "instances.truth", "instances.export",
+    "proposals", "cim.labels", "cim.peak_table", "cim.score_store", "cim.selection", "commands.app", "commands.info",
+    "commands.project", "commands.settings",
 )  # fmt: skip
 
 

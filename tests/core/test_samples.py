@@ -76,6 +76,18 @@ def test_the_longer_side_is_drawn_from_the_whole_range(gradient):
     assert widths == {20, 21, 22}
 
 
+def test_a_factor_of_the_own_size_goes_before_the_longer_side(gradient):
+    samples = MaskedCrops(gradient, mask_of, resize=(5, 5), rescale=(0.5, 1.5), size=80)
+    rng, (width, height) = np.random.default_rng(0), samples.pictures[0].size
+    for _ in range(40):
+        inside = samples.sample(0, rng)["mask"] != 255
+        factors = inside.any(0).sum().item() / width, inside.any(1).sum().item() / height
+        assert factors[0] == pytest.approx(factors[1], abs=1 / min(width, height))
+        assert 0.5 - 1 / width <= factors[0] <= 1.5 + 1 / width
+    exact = MaskedCrops(gradient, mask_of, resize=(5, 5), rescale=(0.5, 0.5), size=80)
+    assert (exact.sample(0, rng)["mask"] != 255).any(0).sum() == round(width / 2)
+
+
 def test_labelled_crops_have_labels_and_mean_colour_around_them(tiny):
     samples = LabelledCrops(tiny.manifest, 3, resize=(32, 32), size=64, augmentation="randaug")
     for index, row in enumerate(tiny.manifest):

@@ -16,8 +16,9 @@ from wsss_core.data.pictures import read_image
 from wsss_core.maps.crf import crf_labels
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore, StoreError
-from wsss_core.recipes.settings import LabelCrf, PseudoMaskSettings, SaliencyScoreSettings, SweepSettings
-from wsss_core.scores import saliency, totals
+from wsss_core.recipes.settings import LabelCrf, PseudoMaskSettings, SaliencyScoreSettings, Steps, SweepSettings
+from wsss_core.scores import metrics, saliency, totals
+from wsss_core.scores.images import by_score, image_counts, read_image_scores, write_image_scores
 from wsss_core.scores.masks import evaluate_masks, evaluate_pseudo_masks
 from wsss_core.scores.priors import evaluate_cams
 from wsss_core.scores.results import swept, write_result
@@ -327,16 +328,47 @@ def test_without_refined_maps_the_scores_are_those_of_the_coarse_ones(one_pictur
 # --- pseudo masks and masks ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("each_class", [None, True])
 @pytest.mark.parametrize("crf", [None, LabelCrf(1, 0.9)])
-def test_pseudo_masks_are_scored_as_they_are_written(tiny, cams, tmp_path, crf):
+def test_pseudo_masks_are_scored_as_they_are_written(tiny, cams, tmp_path, crf, each_class):
     common = {"manifest": tiny.manifest, "classes": tiny.classes, "maps": cams}
-    result = evaluate_pseudo_masks(**common, crf=crf, settings=SweepSettings((0.5, 0.9), 0.7))
+    masks = PseudoMaskSettings(crf=crf, each_class=each_class)
+    result = evaluate_pseudo_masks(**common, masks=masks, settings=SweepSettings((0.5, 0.9), 0.7))
     for point in result["curve"]:
         folder = tmp_path / str(point["threshold"])
-        make_pseudo_masks(**common, folder=folder, settings=PseudoMaskSettings(point["threshold"], crf))
+        make_pseudo_masks(**common, folder=folder, settings=dataclasses.replace(masks, threshold=point["threshold"]))
         written = evaluate_masks(manifest=tiny.manifest, classes=tiny.classes, folder=folder)
         assert written["miou"] == pytest.approx(point["miou"])
     assert result["crf"] == (crf and {"kind": "labels", "iterations": 1, "confidence": 0.9})
+
+
+def test_masks_straight_from_cams_have_the_score_of_the_cams(tiny, cams):
+    common = {"manifest": tiny.manifest, "classes": tiny.classes, "settings": SWEEP}
+    masks = PseudoMaskSettings(crf=None, each_class=True)
+    of_masks, of_cams = evaluate_pseudo_masks(**common, maps=cams, masks=masks), evaluate_cams(**common, cams=cams)
+    assert of_masks["curve"] == of_cams["curve"]
+    assert of_masks["by_labels"] == of_cams["by_labels"]
+
+
+def test_images_of_one_class_and_of_several_are_scored_apart_too(tiny, cams):
+    common = {"classes": tiny.classes, "cams": cams, "settings": SWEEP}
+    result = evaluate_cams(manifest=tiny.manifest, **common)
+    for name, wanted in (("single", lambda count: count == 1), ("multi", lambda count: count > 1)):
+        part = Manifest.of([row for row in tiny.manifest if wanted(len(row.labels))])
+        at = SweepSettings((result["threshold"],), result["threshold"])
+        alone = evaluate_cams(manifest=part, **common | {"settings": at})
+        assert result["by_labels"][name] == {
+            "images": len(part),
+            **{key: value for key, value in alone["curve"][0].items() if key != "threshold"},
+        }
+    assert sum(1 for row in tiny.manifest if row.labels) == sum(of["images"] for of in result["by_labels"].values())
+
+
+def test_thresholds_at_equal_distances_include_both_ends():
+    steps = SweepSettings(Steps(0.0, 0.59, 0.01), 0.155)
+    assert len(steps.tried()) == 60
+    assert (steps.tried()[0], steps.tried()[29], steps.tried()[-1]) == (0.0, 0.29, 0.59)
+    assert len(steps.all()) == 61
 
 
 def test_masks_are_scored_pixel_by_pixel(tiny, tmp_path):
@@ -347,6 +379,89 @@ def test_masks_are_scored_pixel_by_pixel(tiny, tmp_path):
         pairs.append((prediction, tiny.mask(row)))
     result = evaluate_masks(manifest=tiny.manifest, classes=tiny.classes, folder=tmp_path)
     assert result["iou"] == pytest.approx(dict(zip(NAMES, ious(pairs), strict=True)))
+
+
+# --- scores an image -----------------------------------------------------------------------------------------------
+
+
+def image_scores_by_hand(prediction, target):
+    """IoU by class that is there, and the shares of foreground among what is scored."""
+    scored = target != 255
+    found = dict(zip(NAMES, ious([(prediction, target)]), strict=True))
+    found = {name: score for name, score in found.items() if not np.isnan(score)}
+    return found, [float((mask[scored] > 0).mean()) for mask in (prediction, target)]
+
+
+def test_each_image_is_scored_at_the_best_threshold(tiny, cams, tmp_path):
+    result = evaluate_cams(
+        manifest=tiny.manifest, classes=tiny.classes, cams=cams, settings=SWEEP, images=tmp_path / "images.csv"
+    )
+    scores = read_image_scores(tmp_path / "images.csv")
+    assert [one.image_id for one in scores] == tiny.manifest.ids
+    for one, row, pair in zip(scores, tiny.manifest, naive_predictions(tiny, cams, result["threshold"]), strict=True):
+        iou, (foreground, true_foreground) = image_scores_by_hand(*pair)
+        assert one.labels == tuple(tiny.classes.names[label] for label in row.labels)
+        assert one.iou == pytest.approx(iou, abs=1e-6)
+        assert one.miou == pytest.approx(np.mean(list(iou.values())), abs=1e-6)
+        assert (one.foreground, one.true_foreground) == pytest.approx((foreground, true_foreground), abs=1e-6)
+
+
+def test_tables_of_images_change_no_score(tiny, cams, tmp_path):
+    common = {"manifest": tiny.manifest, "classes": tiny.classes, "settings": SWEEP}
+    assert evaluate_cams(**common, cams=cams, images=tmp_path / "c.csv") == evaluate_cams(**common, cams=cams)
+    masks = {**common, "maps": cams, "masks": PseudoMaskSettings(crf=None, each_class=True)}
+    assert evaluate_pseudo_masks(**masks, images=tmp_path / "p.csv") == evaluate_pseudo_masks(**masks)
+    assert (tmp_path / "c.csv").read_text() == (tmp_path / "p.csv").read_text()  # the masks are the CAMs' own
+
+
+def test_masks_are_scored_an_image_and_added_up(tiny, tmp_path):
+    perfect_masks(tiny, tmp_path / "masks")
+    first = tiny.manifest.rows[0]
+    write_mask(tmp_path / "masks" / f"{first.id}.png", np.full((first.height, first.width), 2, np.uint8), tiny.classes)
+    result = evaluate_masks(
+        manifest=tiny.manifest, classes=tiny.classes, folder=tmp_path / "masks", images=tmp_path / "images.csv"
+    )
+    scores = read_image_scores(tmp_path / "images.csv")
+    iou, _ = image_scores_by_hand(np.full((first.height, first.width), 2), tiny.mask(first))
+    assert scores[0].iou == pytest.approx(iou, abs=1e-6)
+    assert iou["background"] == 0
+    assert scores[0].foreground == 1
+    assert [one.miou for one in scores[1:]] == [1.0] * 7
+    assert by_score(scores)[0].image_id == first.id
+    confusion = np.array(result["confusion"])
+    assert confusion.sum() == result["pixels"]
+    assert (
+        confusion.sum(axis=1) == [sum((tiny.mask(row) == c).sum() for row in tiny.manifest) for c in range(4)]
+    ).all()
+    assert list(np.diagonal(confusion) / (confusion.sum(0) + confusion.sum(1) - np.diagonal(confusion))) == (
+        pytest.approx(list(result["iou"].values()))
+    )
+
+
+def test_what_is_kept_of_an_image_is_little(tiny):
+    rng, matrices = np.random.default_rng(0), np.zeros((60, 81, 81), int)
+    matrices[:, [0, 0, 7, 7], [0, 7, 0, 7]] = rng.integers(1, 1000, (60, 4))
+    matrices[:, [0, 7], [0, 7]] = 5000 - matrices[:, [0, 7], [7, 0]]  # as many true pixels at every threshold
+    kept = image_counts(matrices)
+    assert kept.values.tolist() == [0, 7]
+    assert sum(array.nbytes for array in kept) < 1000
+    for index in (0, 59):
+        assert kept.iou(index) == pytest.approx(metrics.iou(matrices[index])[[0, 7]])
+
+
+def test_an_image_that_is_void_everywhere_has_no_score(tiny, tmp_path):
+    void = image_counts(np.zeros((4, 4), int))
+    manifest = Manifest.of(tiny.manifest.rows[:1])
+    write_image_scores(tmp_path / "i.csv", manifest, tiny.classes, [void])
+    (one,) = read_image_scores(tmp_path / "i.csv")
+    assert (one.miou, one.foreground, one.true_foreground, one.iou) == (None, None, None, {})
+    assert by_score([one]) == []
+
+
+def test_a_table_of_images_of_another_form_is_refused(tmp_path):
+    (tmp_path / "i.csv").write_text("image_id,labels\na,b\n")
+    with pytest.raises(DataError, match=r"i\.csv cannot be read as scores by image"):
+        read_image_scores(tmp_path / "i.csv")
 
 
 # --- what stops an evaluation --------------------------------------------------------------------------------------
@@ -452,11 +567,13 @@ def test_a_result_explains_itself(tiny, cams, tmp_path):
     content = json.loads((tmp_path / "out" / "miou.json").read_text(encoding="utf-8"))
     assert list(content) == [
         "dataset", "split", "image_level_labels_used", "miou", "iou", "classes_scored", "classes_absent", "images",
-        "pixels", "threshold", "threshold_choice", "fixed", "curve", "scoring",
+        "pixels", "confusion", "threshold", "threshold_choice", "fixed", "curve", "by_labels", "scoring",
     ]  # fmt: skip
     assert content["iou"].keys() == set(NAMES)
     assert content["miou"] == result["miou"]
     assert {"versions", "commit", "clean"} <= content["scoring"].keys()
+    text = (tmp_path / "out" / "miou.json").read_text(encoding="utf-8")
+    assert f"\n    {result['confusion'][0]},\n    {result['confusion'][1]},\n" in text  # a row a line
     made_with = {"cams": {"run": "cam", "cams": {"stride": 4}}}
     write_result(tmp_path / "out" / "miou.json", result, dataset="tiny", made_with=made_with)
     assert json.loads((tmp_path / "out" / "miou.json").read_text())["made_with"] == made_with

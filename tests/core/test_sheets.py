@@ -2,11 +2,22 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from wsss_core.data import Manifest
-from wsss_core.reports.pictures import CAPTION, MARGIN, TRUTH, draw_sheet, mask_panel, picture_panel, truth_panel
+from wsss_core.instances.store import InstanceStore, InstanceWriter, instances_of
+from wsss_core.reports.pictures import (
+    CAPTION,
+    MARGIN,
+    TRUTH,
+    draw_sheet,
+    instance_panel,
+    mask_panel,
+    picture_panel,
+    truth_panel,
+)
 
 
 @pytest.mark.parametrize(("masks", "columns"), [(True, 3), (False, 2)])
@@ -18,3 +29,21 @@ def test_a_sheet_has_a_column_of_the_truth_where_there_is_any(tiny, tmp_path, ma
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (columns * cell, CAPTION + 4 * cell)
         assert sheet.crop((0, CAPTION, 48, CAPTION + 32)).tobytes() == Image.open(rows[0].image).tobytes()
+
+
+def test_instances_are_outlines_in_the_colour_of_their_class(tiny, tmp_path):
+    """A square of the first class, a sure one; one of the second below the score that is shown."""
+    row = tiny.manifest.rows[0]
+    masks = np.zeros((2, row.height, row.width), bool)
+    masks[0, 16:28, 10:30], masks[1, 2:6, 2:6] = True, True
+    with InstanceWriter(tmp_path / "found.zarr", Manifest.of([row]), about={}) as out:
+        out.write(row.id, instances_of(masks, [0, 1], [0.9, 0.2]))
+    drawn = instance_panel(InstanceStore(tmp_path / "found.zarr"), tiny.classes, 0.3)(row)
+    plain = instance_panel(InstanceStore(tmp_path / "found.zarr"), tiny.classes, 1.0)(row)
+    assert (plain[..., 0] == plain[..., 1]).all()
+    assert (plain[..., 0] == plain[..., 2]).all()
+    changed = (drawn != plain).any(axis=2)
+    assert changed[27, 10:30].all()
+    assert changed[16:28, 29].all()
+    assert drawn[27, 20].tolist() == [255, 0, 0]  # the palette's (128, 0, 0)
+    assert not changed[:12].any()

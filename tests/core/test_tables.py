@@ -1,12 +1,9 @@
-"""Result files, tables of them, means over seeds, and threshold curves."""
+"""Result files, tables of them, and means over seeds."""
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from wsss_core.reports.pictures import PLOT, plot_curves
 from wsss_core.reports.tables import ResultError, mean_over_seeds, over_seeds, read_result, score_table
 from wsss_core.scores.results import write_result
 
@@ -85,31 +82,3 @@ def test_the_json_and_its_markdown_twin_hold_the_same_numbers(tmp_path):
         "72.00 %", "2.00 %", "70.00 %", "72.00 %", "74.00 %",
     ]  # fmt: skip
     assert "50.00 %" in second
-
-
-CURVE = [
-    {"threshold": 0.1, "miou": 0.25, "false_positives": 0.7, "false_negatives": 0.05},
-    {"threshold": 0.3, "miou": 0.5, "false_positives": 0.3, "false_negatives": 0.2},
-]
-
-
-def test_threshold_curves_are_plotted_and_written_in_per_cent(tmp_path):
-    (tmp_path / "priors_miou.json").write_text(json.dumps(result(curve=CURVE)))
-    picture, table = tmp_path / "curves.png", tmp_path / "curves.csv"
-    plot_curves(curves={"CAM": tmp_path / "priors_miou.json"}, picture=picture, table=table)
-    assert table.read_text().splitlines() == [
-        "run,threshold,miou,false_positives,false_negatives",
-        "CAM,0.1,25.0,70.0,5.0",
-        "CAM,0.3,50.0,30.0,20.0",
-    ]
-    pixels = np.asarray(Image.open(picture))
-    assert pixels.shape == (PLOT, 3 * PLOT, 3)
-    # mIoU and false negatives rise from left to right, false positives fall: where the line is dark in the frame
-    left, right = ([pixels[60:-60, PLOT * i + x].sum(axis=-1).argmin() for i in range(3)] for x in (70, PLOT - 70))
-    assert [bool(first > last) for first, last in zip(left, right, strict=True)] == [True, False, True]
-
-
-def test_a_result_without_a_curve_cannot_be_plotted(tmp_path):
-    (tmp_path / "seg_miou.json").write_text(json.dumps(result()))
-    with pytest.raises(ResultError, match=r"seg_miou\.json has no threshold curve"):
-        plot_curves(curves={"CAM": tmp_path / "seg_miou.json"}, picture=tmp_path / "p.png", table=tmp_path / "t.csv")

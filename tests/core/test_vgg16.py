@@ -154,3 +154,31 @@ def test_poolnet_s_variant_has_pools_alone_and_starts_at_stride_2(published, tmp
     for weight, bias in published[10:]:
         out = F.relu(F.conv2d(out, weight, bias, padding=1))
     torch.testing.assert_close(maps[3], out)
+
+
+def test_torchvisions_own_form_has_its_names_its_pools_and_a_dilated_conv5(published, tmp_path):
+    state = named(published, [f"features.{place}" for place in TORCHVISION])
+    state |= {"pre_logits.fc1.weight": torch.zeros(1), "head.fc.bias": torch.zeros(1)}
+    torch.save(state, tmp_path / "vgg16.pth")
+    backbone = build_backbone("vgg16_torchvision", weights=tmp_path / "vgg16.pth").eval()
+    x, expected = torch.randn(1, 3, 37, 50), []
+    with torch.inference_mode():
+        maps = backbone(x)
+        for index, (weight, bias) in enumerate(published):
+            if index in (2, 4, 7):  # after conv1, conv2 and conv3
+                x = F.max_pool2d(x, 2)
+            dilation = 2 if index >= 10 else 1
+            x = F.relu(F.conv2d(x, weight, bias, padding=dilation, dilation=dilation))
+            if index in (1, 3, 6, 9, 12):
+                expected.append(x)
+    assert [tuple(found.shape[1:]) for found in maps] == [
+        (64, 37, 50), (128, 18, 25), (256, 9, 12), (512, 4, 6), (512, 4, 6),
+    ]  # fmt: skip
+    for found, wanted in zip(maps, expected, strict=True):
+        torch.testing.assert_close(found, wanted)
+    assert (backbone.channels, backbone.strides) == ((64, 128, 256, 512, 512), (1, 2, 4, 8, 8))
+
+
+def test_torchvisions_own_form_has_no_dropout():
+    with pytest.raises(ValueError, match="no layers with dropout"):
+        build_backbone("vgg16_torchvision", dropouts=(0.5, 0.5))

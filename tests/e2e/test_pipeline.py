@@ -139,6 +139,26 @@ def kill_after_an_epoch(folder):
     assert not (folder / CLASSIFIER).exists()
 
 
+def test_recam_and_its_refinement_run_without_saliency(finished, tmp_path):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    of_walk, of_seeds = "results/demo/recam/pseudo_miou.json", "results/demo/recam_seeds/over_seeds.json"
+    call = {"targets": [of_walk, of_seeds], "config": {**TINY, "seeds": [0]}}
+    succeed(tmp_path, "--show-failed-logs", *THREADS, **call, timeout=LIMIT)
+    scores = json.loads((tmp_path / of_walk).read_text())
+    made = scores["made_with"]
+    assert (made["cams"]["run"], made["classifier"]["weights"]) == ("recam", "cam_irn")
+    assert set(scores["by_labels"]) <= {"single", "multi"}
+    assert set(json.loads((tmp_path / of_seeds).read_text())["stages"]) == {"priors", "pseudo masks", "segmentation"}
+    state = torch.load(tmp_path / "results/demo/recam/classifier.pt", weights_only=True)["state"]
+    assert state["heads.reactivation.weight"].shape == state["head.weight"].shape
+
+    # maps of another head, and what follows from them, but no classifier again
+    call["config"] = {**call["config"], "runs": {"recam": {"prior": {"cams": {"head": "second"}}}}}
+    again = planned(tmp_path, **call)
+    assert again["dump_cams"] == 1
+    assert again["train_classifier"] == 0
+
+
 def test_a_truncated_picture_stops_the_manifest_and_is_named(finished, tmp_path):
     demo = finished / "results/demo/VOC2012"
     shutil.copytree(demo / "JPEGImages", tmp_path / "images")

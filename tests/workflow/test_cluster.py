@@ -70,7 +70,7 @@ def test_every_job_says_its_memory_and_time_so_that_profiles_need_no_defaults():
     text = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     at_home = set(re.findall(r"^    (\w+),$", "".join(re.findall(r"^localrules:\n((?:    .*\n)+)", text, re.M)), re.M))
     rules = {part.partition(":")[0]: part for part in re.split(r"^rule ", text, flags=re.MULTILINE)[1:]}
-    assert at_home == {"fetch_weights", "make_classes", "mean_over_seeds", "make_table", "plot_curves"}
+    assert at_home == {"fetch_weights", "make_classes", "mean_over_seeds", "make_table", "make_figure"}
     assert [name for name in rules.keys() - at_home if not re.search(r"mem_mb=.*\n +runtime=", rules[name])] == []
 
 

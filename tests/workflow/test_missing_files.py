@@ -8,6 +8,8 @@ from snakemake_cli import ROOT, jobs_in, planned, snakemake, succeed
 
 SUPERVISED = ["results/voc/supervised_v3/seg_miou.json", "results/voc/supervised_v2/seg_miou.json"]
 AUG = "data/SegmentationClassAug"
+OBJECTS = "data/VOCdevkit/VOC2012/SegmentationObject"
+INST = "data/benchmark_RELEASE/dataset/inst"
 POOLNET, CAFFE101 = (f"resources/weights/{name}_caffe.pt" for name in ("resnet50", "resnet101"))
 RESNET38D = "data/weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"
 MOCO = "data/weights/moco_r50_v2-e3b0c442.pth"
@@ -79,8 +81,9 @@ def test_a_job_is_not_begun_where_files_are_missing_and_the_error_has_the_same_l
 
 
 def test_all_tables_of_voc_are_planned_and_list_what_they_lack_once(voc):
-    assert list(listed(voc, tables_of("voc"))) == [AUG, RESNET38D, MOCO, CAFFE101, POOLNET]
-    (voc / AUG).mkdir()
+    assert list(listed(voc, tables_of("voc"))) == [AUG, OBJECTS, INST, RESNET38D, MOCO, CAFFE101, POOLNET]
+    for name in (AUG, OBJECTS, INST):
+        (voc / name).mkdir()
     for name in (RESNET38D, MOCO, CAFFE101, POOLNET):
         (voc / name).parent.mkdir(parents=True, exist_ok=True)
         (voc / name).touch()

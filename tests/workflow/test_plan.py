@@ -154,9 +154,9 @@ def test_full_supervision_needs_neither_a_classifier_nor_pseudo_masks(tmp_path):
     ("target", "message"),
     [
         ("demo/pnoc_nosal/saliency_miou.json", r"pnoc_nosal\.saliency is none: .* cannot be made"),
-        ("demo/pnok/seg_miou.json", r"unknown run 'pnok'; the runs of config\.yaml are cam, .*\(did you mean pnoc\?\)"),
+        ("demo/pnok/seg_miou.json", r"\nError: unknown run 'pnok' \(did you mean pnoc\?\)\n"),
         ("demo/pnoc@sed1/seg_miou.json", r"run 'pnoc@sed1': write a seed as in pnoc@seed2"),
-        ("dem/pnoc/seg_miou.json", r"unknown data set 'dem'; config\.yaml has voc, .*\(did you mean demo\?\)"),
+        ("dem/pnoc/seg_miou.json", r"unknown data set 'dem'; config\.yaml has voc, .*\(did you mean demo\b"),
         (
             "demo/tables/pnoc_table77.md",
             r"unknown table 'pnoc_table77'; workflow/papers has .*did you mean pnoc_table7",

@@ -14,7 +14,7 @@ rule make_demo:
         mem_mb=by_attempt(2000),
         runtime="30m",
     params:
-        declared=of_dataset("seed", "images", "size"),
+        declared=of_dataset("seed", "images", "size", "twins"),
         revision=REVISION["make_demo"],
     message:
         "Drawing the pictures of {wildcards.dataset}"

@@ -59,3 +59,72 @@ rule draw_predictions:
         "Predictions of {wildcards.dataset} {wildcards.run}"
     script:
         "../scripts/draw_predictions.py"
+
+
+use rule draw_predictions as draw_predictions_of_subset with:
+    input:
+        masks=of("masks"),
+        manifest=TREE.path("manifest"),
+        truth=[],
+        classes=TREE.path("classes"),
+    output:
+        report(
+            TREE.path("predictions_of"),
+            caption="../report/predictions.rst",
+            category="Pictures",
+        ),
+    log:
+        TREE.log("draw_predictions_of_subset", "dataset", "run", "subset"),
+    message:
+        "Predictions of {wildcards.dataset} {wildcards.run} on {wildcards.subset}"
+
+
+rule draw_instances:
+    input:
+        instances=lambda wildcards: of(instances_by(wildcards), "scored")(wildcards),
+        manifest=manifest_for("scored"),
+        truth=objects_to_show("scored"),
+        classes=TREE.path("classes"),
+    output:
+        report(
+            TREE.path("instance_pictures"),
+            caption="../report/instances.rst",
+            category="Pictures",
+        ),
+    log:
+        TREE.log("draw_instances", "dataset", "run"),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime="30m",
+    params:
+        images=12,
+        score=0.01,  # IRNet gives its scraps 0
+        revision=REVISION["draw_instances"],
+    message:
+        "Instances of training pictures of {wildcards.dataset} {wildcards.run}"
+    script:
+        "../scripts/draw_instances.py"
+
+
+use rule draw_instances as draw_detections with:
+    input:
+        instances=of("detections", "val"),
+        manifest=manifest_for("val"),
+        truth=objects_to_show("val"),
+        classes=TREE.path("classes"),
+    output:
+        report(
+            TREE.path("detection_pictures"),
+            caption="../report/instances.rst",
+            category="Pictures",
+        ),
+    log:
+        TREE.log("draw_detections", "dataset", "run"),
+    params:
+        images=12,
+        score=0.3,
+        revision=REVISION["draw_instances"],
+    message:
+        "Detections of {wildcards.dataset} {wildcards.run}"

@@ -13,6 +13,7 @@ rule evaluate_cams:
         classes=TREE.path("classes"),
     output:
         result=TREE.path("priors_miou"),
+        images=TREE.path("priors_images"),
     log:
         TREE.log("evaluate_cams", "dataset", "run"),
     benchmark:
@@ -43,6 +44,7 @@ use rule evaluate_cams as evaluate_cams_on_val with:
         classes=TREE.path("classes"),
     output:
         result=TREE.path("priors_miou_val"),
+        images=TREE.path("priors_images_val"),
     log:
         TREE.log("evaluate_cams_on_val", "dataset", "run"),
     benchmark:
@@ -163,6 +165,7 @@ rule evaluate_pseudo_masks:
         classes=TREE.path("classes"),
     output:
         result=TREE.path("pseudo_miou"),
+        images=TREE.path("pseudo_images"),
     log:
         TREE.log("evaluate_pseudo_masks", "dataset", "run"),
     benchmark:
@@ -193,6 +196,7 @@ use rule evaluate_pseudo_masks as evaluate_pseudo_masks_on_val with:
         classes=TREE.path("classes"),
     output:
         result=TREE.path("pseudo_miou_val"),
+        images=TREE.path("pseudo_images_val"),
     log:
         TREE.log("evaluate_pseudo_masks_on_val", "dataset", "run"),
     benchmark:
@@ -215,6 +219,7 @@ rule evaluate_segmentation:
         classes=TREE.path("classes"),
     output:
         result=TREE.path("seg_miou"),
+        images=TREE.path("seg_images"),
     log:
         TREE.log("evaluate_segmentation", "dataset", "run"),
     benchmark:
@@ -237,6 +242,48 @@ rule evaluate_segmentation:
         "Score of the segmentation network of {wildcards.dataset} {wildcards.run}"
     script:
         "../scripts/evaluate_segmentation.py"
+
+
+rule check_health:
+    input:
+        cams=lambda wildcards: (
+            []
+            if RECIPES.trains_on_truth(wildcards.dataset, wildcards.run)
+            else if_any("cams", "train")(wildcards)
+        ),
+        saliency_masks=if_any("saliency_masks", "train"),
+        saliency=if_any("saliency", "train"),
+        affinity_labels=if_any("affinity_labels", "train"),
+        pseudo_masks=if_any("pseudo_masks", "train"),
+        masks=if_any("masks", "train"),
+        manifest=manifest_for("train"),
+        classes=TREE.path("classes"),
+    output:
+        result=TREE.path("health"),
+    log:
+        TREE.log("check_health", "dataset", "run"),
+    benchmark:
+        TREE.benchmark("check_health", "dataset", "run")
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        mem_mb=by_attempt(8000),
+        runtime=hours(2),
+    params:
+        threshold=lambda wildcards: RECIPES.section(
+            wildcards.dataset, wildcards.run, "prior.scores"
+        ).fixed,
+        made_with=made_with(
+            "cams", "saliency_masks", "saliency", "pseudo_masks", "masks"
+        ),
+        seed=seed_of,
+        subset=subset_for("train"),
+        revision=REVISION["check_health"],
+    message:
+        "Health of {wildcards.dataset} {wildcards.run}, without masks"
+    script:
+        "../scripts/check_health.py"
 
 
 rule mean_over_seeds:

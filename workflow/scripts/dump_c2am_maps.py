@@ -1,6 +1,6 @@
 """Rule dump_c2am_maps: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import Share, log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -19,5 +19,5 @@ dump_c2am_maps(
     settings=made(C2amMapSettings, snakemake.params.settings["maps"]),
     about=dict(snakemake.wildcards.items()),
     device=pick_device(snakemake.resources.get("gpu", 0)),
-    workers=snakemake.threads - 1,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

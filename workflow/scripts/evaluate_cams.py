@@ -1,8 +1,10 @@
 """Rule evaluate_cams: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
 from wsss_core.maps.store import MapStore
@@ -15,7 +17,8 @@ scores = evaluate_cams(
     classes=Classes.read(snakemake.input.classes),
     cams=MapStore(snakemake.input.cams),
     settings=made(SweepSettings, snakemake.params.settings["scores"]),
-    workers=snakemake.threads,
+    images=Path(snakemake.output.images),
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )
 write_result(
     snakemake.output.result,

@@ -1,8 +1,10 @@
 """Rule evaluate_pseudo_masks: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
+
+from pathlib import Path
 
 from wsss_core.data import Classes, Manifest
 from wsss_core.maps.store import MapStore
@@ -14,9 +16,10 @@ scores = evaluate_pseudo_masks(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
     maps=MapStore(snakemake.input.maps),
-    crf=made(PseudoMaskSettings, snakemake.params.settings["masks"]).crf,
+    masks=made(PseudoMaskSettings, snakemake.params.settings["masks"]),
     settings=made(PseudoMaskScoreSettings, snakemake.params.settings["scores"]),
-    workers=snakemake.threads,
+    images=Path(snakemake.output.images),
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )
 write_result(
     snakemake.output.result,

@@ -1,6 +1,6 @@
 """Rule evaluate_saliency: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -19,7 +19,7 @@ scores = evaluate_saliency(
     coarse=Path(snakemake.input.coarse),
     refined=Path(snakemake.input.refined) if snakemake.input.refined else None,
     settings=made(SweepSettings, snakemake.params.settings["scores"]),
-    workers=snakemake.threads,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )
 write_result(
     snakemake.output.result,

@@ -1,6 +1,6 @@
 """Rule evaluate_segmentation: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -14,7 +14,8 @@ scores = evaluate_masks(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
     folder=Path(snakemake.input.masks),
-    workers=snakemake.threads,
+    images=Path(snakemake.output.images),
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )
 write_result(
     snakemake.output.result,

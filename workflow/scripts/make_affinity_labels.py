@@ -1,6 +1,6 @@
 """Rule make_affinity_labels: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -18,5 +18,5 @@ make_affinity_labels(
     saliency=Path(snakemake.input.saliency) if snakemake.input.saliency else None,
     folder=Path(snakemake.output.folder),
     settings=made(AffinityLabelSettings, snakemake.params.settings["labels"]),
-    workers=snakemake.threads,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

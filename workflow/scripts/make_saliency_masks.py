@@ -1,6 +1,6 @@
 """Rule make_saliency_masks: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -16,5 +16,5 @@ make_saliency_masks(
     maps=MapStore(snakemake.input.maps),
     folder=Path(snakemake.output.folder),
     settings=made(SaliencyMaskSettings, snakemake.params.settings["masks"]),
-    workers=snakemake.threads,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

@@ -1,6 +1,6 @@
 """Rule predict_saliency: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import Share, log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -16,4 +16,5 @@ predict_saliency(
     manifest=Manifest.read(snakemake.input.manifest),
     folder=Path(snakemake.output.folder),
     device=pick_device(snakemake.resources.get("gpu", 0)),
+    share=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

@@ -1,6 +1,6 @@
 """Rule walk_cams: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to, pick_device, seed_everything
+from wsss_core.base.jobs import Share, log_to, pick_device, seed_everything
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -21,5 +21,5 @@ walk_cams(
     settings=made(WalkSettings, snakemake.params.settings["walk"]),
     about=dict(snakemake.wildcards.items()),
     device=pick_device(snakemake.resources.get("gpu", 0)),
-    workers=snakemake.threads - 1,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

@@ -1,0 +1,491 @@
+"""Proposals: overlaps, boxes, crops, published files, our own groups of superpixels, recall, stores."""
+
+import json
+
+import numpy as np
+import pytest
+from pycocotools import mask as run_lengths
+from scipy.io import savemat
+
+from wsss_core.data import DataError, Manifest
+from wsss_core.data.pictures import read_image
+from wsss_core.instances.store import InstanceStore, instances_of
+from wsss_core.proposals.files import find_file, read_proposals
+from wsss_core.proposals.grouping import (
+    COSTS,
+    _Merger,
+    boundary_scores,
+    find_candidates,
+    find_regions,
+    group_superpixels,
+    intersections,
+    map_scores,
+    ranked,
+)
+from wsss_core.proposals.making import import_proposals, make_proposals
+from wsss_core.proposals.overlaps import boxes, crops, overlaps, overlaps_of, proposals_of
+from wsss_core.proposals.recall import best_overlaps, recall
+from wsss_core.recipes.settings import GroupingSettings
+
+SIZE = 12, 16
+
+
+@pytest.fixture
+def masks() -> np.ndarray:
+    """Eight random blobs, one of them the whole picture."""
+    rng = np.random.default_rng(3)
+    found = rng.random((8, *SIZE)) < rng.uniform(0.1, 0.7, (8, 1, 1))
+    found[5] = True
+    return found
+
+
+def pairwise(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    count = len(masks)
+    iou, containment = np.zeros((count, count)), np.zeros((count, count))
+    for i in range(count):
+        for j in range(count):
+            shared = (masks[i] & masks[j]).sum()
+            iou[i, j] = shared / max((masks[i] | masks[j]).sum(), 1)
+            containment[i, j] = shared / max(masks[j].sum(), 1)
+    return iou, containment
+
+
+# --- overlaps -----------------------------------------------------------------------------------------------------
+
+
+def test_overlaps_are_those_of_pixels(masks):
+    for found, expected in zip(overlaps(masks), pairwise(masks), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_containment_is_the_share_of_the_second_in_the_first():
+    masks = np.zeros((2, *SIZE), bool)
+    masks[0, :4, :4] = masks[1, :2, :1] = True
+    assert overlaps(masks)[1].tolist() == [[1, 1], [2 / 16, 1]]
+
+
+def test_an_empty_mask_overlaps_nothing(masks):
+    masks[2] = False
+    iou, containment = overlaps(masks)
+    assert not iou[2].any()
+    assert not iou[:, 2].any()
+    assert not containment[2].any()
+    assert not containment[:, 2].any()
+    assert np.isfinite(iou).all()
+    assert np.isfinite(containment).all()
+
+
+def test_no_masks_have_no_overlaps_boxes_and_crops():
+    nothing = np.zeros((0, *SIZE), bool)
+    assert [part.shape for part in overlaps(nothing)] == [(0, 0), (0, 0)]
+    assert boxes(nothing).shape == (0, 4)
+    assert crops(nothing).shape == (0, 7, 7)
+
+
+def test_more_masks_than_pycocotools_counts_in_a_byte():
+    masks = np.zeros((300, 5, 60), bool)
+    masks[np.arange(300), np.arange(300) // 60, np.arange(300) % 60] = True
+    iou, _ = overlaps(masks)
+    assert np.array_equal(iou, np.eye(300))
+    assert proposals_of(masks).areas.tolist() == [1] * 300
+
+
+def test_boxes_are_tight_and_their_ends_exclusive(masks):
+    for mask, box in zip(masks, boxes(masks), strict=True):
+        rows, columns = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+        assert box.tolist() == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+
+
+@pytest.mark.parametrize("function", [boxes, crops])
+def test_an_empty_mask_has_no_box(masks, function):
+    masks[3] = False
+    with pytest.raises(ValueError, match="mask 3 of 8 is empty"):
+        function(masks)
+
+
+def test_masks_of_another_form_are_refused():
+    with pytest.raises(ValueError, match=r"\(12, 16\)"):
+        overlaps(np.zeros(SIZE, bool))
+
+
+def test_a_crop_takes_the_nearest_pixel_of_the_box():
+    mask = np.zeros((1, 30, 40), bool)
+    inside = np.random.default_rng(0).random((14, 21)) < 0.5
+    inside[0, 0] = inside[-1, -1] = inside[0, -1] = inside[-1, 0] = True
+    mask[0, 5:19, 8:29] = inside
+    assert np.array_equal(crops(mask)[0], inside[::2, ::3])
+
+
+def test_a_crop_of_a_box_smaller_than_itself_repeats_pixels():
+    mask = np.zeros((1, *SIZE), bool)
+    mask[0, 3, 4] = mask[0, 4, 5] = True
+    expected = np.zeros((7, 7), bool)
+    expected[:4, :4] = expected[4:, 4:] = True  # floor(i * 2 / 7) is 0 up to 3
+    assert np.array_equal(crops(mask)[0], expected)
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def cells(arrays: list[np.ndarray]) -> np.ndarray:
+    found = np.empty((len(arrays), 1), object)
+    for place, array in enumerate(arrays):
+        found[place, 0] = array
+    return found
+
+
+@pytest.fixture
+def superpixels() -> np.ndarray:
+    """From 1: three columns of superpixels of two rows each."""
+    return (np.arange(12)[:, None] // 6 * 3 + np.arange(16) // 6 + 1).astype(np.uint16)
+
+
+@pytest.fixture
+def released(tmp_path, superpixels):
+    """A file as COB and MCG have them."""
+
+    def write(**changes):
+        labels = [np.array([[1, 2]]), np.array([[5]]), np.array([[1], [4], [6]])]
+        content = {"superpixels": superpixels, "labels": cells(labels), "scores": np.array([[0.9], [0.5], [0.25]])}
+        path = tmp_path / "image.mat"
+        savemat(path, content | changes, do_compression=True)
+        return path
+
+    return write
+
+
+def test_proposals_of_cob_are_unions_of_superpixels(released, superpixels):
+    found = read_proposals(released(), SIZE, 10)
+    expected = [np.isin(superpixels, own) for own in ([1, 2], [5], [1, 4, 6])]
+    assert np.array_equal(found.dense(), expected)
+    assert found.scores.tolist() == pytest.approx([0.9, 0.5, 0.25])
+    assert found.labels.tolist() == [-1] * 3
+
+
+def test_the_first_ones_are_taken_and_empty_ones_do_not_count(released, superpixels):
+    labels = [np.zeros((1, 0)), *(np.array([[1 + n % 6]]) for n in range(100))]
+    path = released(labels=cells(labels), scores=np.linspace(1, 0, 101))
+    found = read_proposals(path, SIZE, 80)
+    assert len(found.masks) == 80
+    assert found.scores[0] == pytest.approx(0.99)
+    assert np.array_equal(found.dense()[70], superpixels == 70 % 6 + 1)
+
+
+@pytest.mark.parametrize("own", [[0], [7], [1, 2, 900]])
+def test_a_superpixel_that_is_not_there_is_an_error(released, own):
+    path = released(labels=cells([np.array([own])]), scores=np.ones(1))
+    with pytest.raises(DataError, match=r"image\.mat: a proposal names a superpixel that is not from 1 to 6"):
+        read_proposals(path, SIZE, 10)
+
+
+def test_scores_of_another_number_are_an_error(released):
+    with pytest.raises(DataError, match="3 proposals and 2 scores"):
+        read_proposals(released(scores=np.ones(2)), SIZE, 10)
+
+
+def test_a_score_that_is_no_number_is_an_error(released):
+    with pytest.raises(DataError, match="a score is no number"):
+        read_proposals(released(scores=np.array([1, np.nan, 0])), SIZE, 10)
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_both_forms_of_maskmat(tmp_path, masks, kind):
+    masks[4] = False
+    content = cells([mask.astype(np.uint8) for mask in masks]) if kind == "voc" else masks.astype(np.uint8)
+    savemat(tmp_path / "a.mat", {"maskmat": content})
+    found = read_proposals(tmp_path / "a.mat", SIZE, 100)
+    assert np.array_equal(found.dense(), np.delete(masks, 4, 0))
+    assert found.scores.tolist() == [1] * 7
+
+
+@pytest.mark.parametrize("content", [{"maskmat": np.ones((2, 16, 12))}, {"maskmat": cells([np.ones((16, 12))])}])
+def test_masks_of_another_size_are_an_error(tmp_path, content):
+    savemat(tmp_path / "a.mat", content)
+    with pytest.raises(DataError, match=r"a\.mat: a mask has 12 x 16 pixels, its picture 16 x 12"):
+        read_proposals(tmp_path / "a.mat", SIZE, 10)
+
+
+def test_superpixels_of_another_size_are_an_error(released):
+    with pytest.raises(DataError, match="its superpixels have 16 x 12 pixels, its picture 12 x 16"):
+        read_proposals(released(), (16, 12), 10)
+
+
+def test_a_foreign_file_is_named_with_what_it_holds(tmp_path):
+    savemat(tmp_path / "a.mat", {"boxes": np.ones((3, 4)), "names": "x"})
+    with pytest.raises(DataError, match=r"a\.mat holds boxes, names, not `superpixels`"):
+        read_proposals(tmp_path / "a.mat", SIZE, 10)
+
+
+def test_matlab_7_3_is_refused_with_the_way_out(tmp_path):
+    head = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
+    (tmp_path / "a.mat").write_bytes(head.ljust(512, b"\0") + b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(DataError, match=r"a\.mat is a file of MATLAB 7\.3: save it in the older form") as caught:
+        read_proposals(tmp_path / "a.mat", SIZE, 10)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_files_are_named(released):
+    path = released()
+    whole, rng, messages = path.read_bytes(), np.random.default_rng(0), []
+    for _ in range(60):
+        damaged = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.5 else whole)
+        for place in rng.integers(0, max(len(damaged), 1), 4):
+            if damaged:
+                damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_proposals(path, SIZE, 10)
+        except DataError as error:  # any other error fails the test
+            messages.append(str(error))
+    assert len(messages) > 30
+    assert all(str(path) in message and "\n" not in message for message in messages)
+
+
+def test_masks_of_ones_own_in_json(tmp_path, masks):
+    encoded = proposals_of(masks).masks
+    listed = [
+        {"segmentation": m | {"counts": m["counts"].decode()}, "score": 1 - n / 10} for n, m in enumerate(encoded)
+    ]
+    counts = [int(run) for run in np.diff(np.flatnonzero(np.diff(np.r_[-1, masks[0].T.ravel(), 2])))]
+    uncompressed = [0, *counts] if masks[0, 0, 0] else counts
+    sam = {"annotations": [{"segmentation": {"size": list(SIZE), "counts": uncompressed}, "predicted_iou": 0.25}]}
+    (tmp_path / "a.json").write_text(json.dumps(listed))
+    (tmp_path / "b.json").write_text(json.dumps(sam))
+    found, one = (read_proposals(tmp_path / name, SIZE, 100) for name in ("a.json", "b.json"))
+    assert np.array_equal(found.dense(), masks)
+    assert found.scores.tolist() == pytest.approx([1 - n / 10 for n in range(8)])
+    assert np.array_equal(one.dense(), masks[:1])
+    assert one.scores.tolist() == [0.25]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[1]", '{"images": []}', '[{"segmentation": {"size": [12, 16], "counts": [1, 2]}}]',
+     '[{"segmentation": {"size": [12, 16], "counts": [-1, 193]}}]'],
+)  # fmt: skip
+def test_other_json_is_refused(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(DataError, match=r"a\.json cannot be read as proposals"):
+        read_proposals(tmp_path / "a.json", SIZE, 10)
+
+
+def test_files_are_found_by_their_names_of_2014(tmp_path):
+    for name in ("COCO_val2014_000000000042.mat", "000000000009.json"):
+        (tmp_path / name).touch()
+    assert find_file(tmp_path, "000000000042").name == "COCO_val2014_000000000042.mat"
+    assert find_file(tmp_path, "000000000009").name == "000000000009.json"
+    with pytest.raises(DataError, match=r"no proposals of image 000000000001 .*superpixels.*maskmat.*grouping"):
+        find_file(tmp_path, "000000000001")
+
+
+# --- groups of superpixels ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """A noisy picture with a two-coloured thing and another one, and the masks of thing, half of it, and the other."""
+    truth = np.zeros((3, 60, 80), bool)
+    truth[0, 10:40, 10:34], truth[1, 10:40, 10:22], truth[2, 30:52, 50:70] = True, True, True
+    colours = np.full((60, 80, 3), 90)
+    colours[truth[0]], colours[truth[1]], colours[truth[2]] = (200, 60, 60), (170, 90, 60), (60, 60, 200)
+    return (colours + np.random.default_rng(0).integers(-8, 9, colours.shape)).astype(np.uint8), truth
+
+
+SETTINGS = GroupingSettings(superpixels=60, smallest=0.01, limit=30)
+
+
+def test_things_and_their_parts_are_among_the_first(scene):
+    image, truth = scene
+    found = group_superpixels(image, SETTINGS)
+    best = best_overlaps(found, instances_of(truth, [0, 0, 0]), [5, 30])
+    assert (best[0, [0, 2]] > 0.85).all()
+    assert (best[1] > 0.85).all()
+    assert (found.labels == -1).all()
+
+
+def test_grouping_is_the_same_every_time(scene):
+    one, other = (group_superpixels(scene[0], SETTINGS) for _ in range(2))
+    assert one.masks == other.masks
+    assert np.array_equal(one.scores, other.scores)
+
+
+def test_areas_number_and_likeness_stay_within_the_settings(scene):
+    settings = GroupingSettings(superpixels=60, smallest=0.05, largest=0.4, duplicates=0.7, limit=9)
+    found = group_superpixels(scene[0], settings)
+    share = found.areas / (60 * 80)
+    assert len(found.masks) <= 9
+    assert share.min() >= 0.05
+    assert share.max() <= 0.4
+    iou, _ = overlaps_of(found.masks)
+    assert (iou[~np.eye(len(iou), dtype=bool)] < 0.7).all()
+
+
+def test_no_candidate_of_a_size_means_no_proposal(scene):
+    found = group_superpixels(scene[0], GroupingSettings(superpixels=60, smallest=0.99, largest=1.0))
+    assert len(found.masks) <= 1  # the picture itself at most
+    assert group_superpixels(scene[0], GroupingSettings(smallest=0.9, largest=0.9)).masks == []
+
+
+def test_a_flat_picture_is_no_error():
+    found = group_superpixels(np.full((30, 40, 3), 100, np.uint8), GroupingSettings(superpixels=12, limit=5))
+    assert 0 < len(found.masks) <= 5
+
+
+def test_a_tiny_picture_is_no_error():
+    assert len(group_superpixels(np.zeros((1, 1, 3), np.uint8), GroupingSettings(largest=1.0)).masks) == 1
+
+
+def test_borders_of_superpixels_are_those_of_pixels(scene):
+    regions = find_regions(scene[0], 40)
+    labels, counted = regions.labels, {}
+    for one, other in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
+        for a, b in zip(one.ravel().tolist(), other.ravel().tolist(), strict=True):
+            if a != b:
+                counted[min(a, b), max(a, b)] = counted.get((min(a, b), max(a, b)), 0) + 1
+    assert dict(zip(map(tuple, regions.pairs.tolist()), regions.length.tolist(), strict=True)) == counted
+    assert (regions.gradient >= 0).all()
+    assert (regions.gradient <= regions.length).all()
+    assert regions.area.tolist() == [int((labels == n).sum()) for n in range(len(regions.area))]
+    assert np.array_equal(regions.box, boxes(np.stack([labels == n for n in range(len(regions.area))])))
+    assert regions.colour.sum(1).tolist() == (3 * regions.area).tolist()
+
+
+@pytest.mark.parametrize("cost", range(len(COSTS)))
+def test_a_merge_is_a_tree_of_connected_regions(scene, cost):
+    regions = find_regions(scene[0], 40)
+    number = len(regions.area)
+    members = _Merger(regions).run(COSTS[cost])
+    assert members.shape == (2 * number - 1, number)
+    assert np.array_equal(members[:number], np.eye(number, dtype=bool))
+    assert members[-1].all()
+    sizes = members.sum(1)
+    for row in members[number:]:  # each is two earlier ones without a common part
+        inside = members[(members & ~row).sum(1) == 0]
+        below = inside[inside.sum(1) < row.sum()]
+        largest = below[below.sum(1).argmax()]
+        assert ((below == (row & ~largest)).all(1)).any()
+    assert sizes[number:].min() == 2
+
+
+def test_intersections_are_those_of_pixels(scene):
+    regions = find_regions(scene[0], 40)
+    candidates = find_candidates(regions, SETTINGS)
+    dense = candidates[:, regions.labels].reshape(len(candidates), -1).astype(int)
+    assert np.array_equal(intersections(candidates, regions.area), dense @ dense.T)
+
+
+def test_a_strong_border_scores_above_one_through_plain_ground(scene):
+    regions = find_regions(scene[0], 60)
+    thing = np.array([(scene[1][2] & (regions.labels == n)).sum() > 0.5 * a for n, a in enumerate(regions.area)])
+    left, top, right, bottom = regions.box.T
+    ground = (left >= 36) & (bottom <= 30) & (top > 0) & (right < 80)
+    thing_score, ground_score = boundary_scores(regions, np.stack([thing, ground]))
+    assert thing_score > ground_score + 0.3
+
+
+def test_maps_prefer_what_holds_them(scene):
+    image, truth = scene
+    regions = find_regions(image, 60)
+    candidates = find_candidates(regions, SETTINGS)
+    maps = np.stack([truth[2][::4, ::4], np.zeros((15, 20))]).astype(np.float32) * 3
+    scores = map_scores(regions, candidates, maps)
+    best = candidates[scores.argmax()][regions.labels]
+    assert (best & truth[2]).sum() / (best | truth[2]).sum() > 0.8
+    assert scores.min() >= -1
+    assert scores.max() <= 1
+    first = group_superpixels(image, GroupingSettings(superpixels=60, map_weight=5.0, limit=3), maps)
+    assert best_overlaps(first, instances_of(truth[2:], [0]), [1])[0, 0] > 0.8
+
+
+def test_pictures_without_a_class_are_ranked_without_maps(scene):
+    nothing = group_superpixels(scene[0], SETTINGS, np.zeros((0, 15, 20)))
+    assert nothing.masks == group_superpixels(scene[0], SETTINGS).masks
+
+
+def test_the_order_mixes_score_and_difference(scene):
+    regions = find_regions(scene[0], 40)
+    number = len(regions.area)
+    candidates = np.zeros((3, number), bool)
+    candidates[0, :10], candidates[1, :8], candidates[2, 20:30] = True, True, True
+    order, values = ranked(regions, candidates, np.array([1.0, 0.9, 0.5]), GroupingSettings(diversity=0.0))
+    assert (order.tolist(), values.tolist()) == ([0, 1, 2], pytest.approx([1, 0.8, 0]))
+    order, _ = ranked(regions, candidates, np.array([1.0, 0.9, 0.5]), GroupingSettings(diversity=0.6))
+    assert order.tolist() == [0, 2, 1]
+
+
+# --- recall -------------------------------------------------------------------------------------------------------
+
+
+def squares(*sides: int) -> np.ndarray:
+    masks = np.zeros((len(sides), 20, 20), bool)
+    for mask, side in zip(masks, sides, strict=True):
+        mask[:side, :side] = True
+    return masks
+
+
+def test_recall_by_hand():
+    proposals = instances_of(squares(4, 10, 8), [-1] * 3)
+    truth = instances_of(squares(10, 6, 20, 10), [0, 1, 1, 0], crowd=[False, False, False, True])
+    found = recall([(proposals, truth)], counts=(1, 2), thresholds=(0.5, 0.15))
+    # best of the first: 16/100, 16/36, 16/400; of two: 1, 36/100 or 16/36, 100/400; of all: 1, 36/64, 100/400
+    assert (found["objects"], found["proposals"]) == (3, 3.0)
+    assert found["first"]["1"]["recall"] == {"0.5": 0, "0.15": pytest.approx(2 / 3)}
+    assert found["first"]["2"]["recall"] == {"0.5": pytest.approx(1 / 3), "0.15": 1}
+    assert found["first"]["all"]["recall"]["0.5"] == pytest.approx(2 / 3)
+    assert found["first"]["all"]["overlap"] == pytest.approx((1 + 36 / 64 + 0.25) / 3)
+    assert found["first"]["all"]["class_overlap"] == pytest.approx((1 + (36 / 64 + 0.25) / 2) / 2)
+
+
+def test_a_picture_without_proposals_finds_nothing_but_counts():
+    truth = instances_of(squares(10), [0])
+    found = recall([(instances_of(squares(), []), truth), (instances_of(squares(10), [-1]), truth)])
+    assert found["first"]["10"]["recall"]["0.5"] == 0.5
+
+
+def test_recall_without_objects_is_an_error():
+    with pytest.raises(ValueError, match="needs true objects"):
+        recall([(instances_of(squares(4), [-1]), instances_of(squares(), []))])
+
+
+# --- stores -------------------------------------------------------------------------------------------------------
+
+
+def test_our_own_proposals_of_a_split(tiny, tmp_path, monkeypatch, through_pickles):
+    monkeypatch.setattr("wsss_core.proposals.making.in_processes", through_pickles)
+    settings = GroupingSettings(superpixels=30, smallest=0.02, limit=10)
+    make_proposals(manifest=tiny.manifest, store=tmp_path / "p.zarr", settings=settings, about={"run": "x"}, workers=2)
+    store = InstanceStore(tmp_path / "p.zarr")
+    store.check(tiny.manifest)
+    assert store.about["settings"]["limit"] == 10
+    row = tiny.manifest.rows[3]
+    assert store[row.id].masks == group_superpixels(np.asarray(read_image(row.image)), settings).masks
+
+
+def test_class_maps_count_in_the_ranking_of_a_split(tiny, tmp_path, write_store, random_maps):
+    maps = write_store(tmp_path / "maps.zarr", tiny.manifest, random_maps(tiny.manifest))
+    settings = GroupingSettings(superpixels=30, smallest=0.02, limit=10)
+    for name, given in (("a", None), ("b", maps.path)):
+        make_proposals(manifest=tiny.manifest, store=tmp_path / name, settings=settings, about={}, maps=given)
+    row = tiny.manifest.rows[0]
+    with_maps = group_superpixels(np.asarray(read_image(row.image)), settings, maps[row.id][1])
+    assert InstanceStore(tmp_path / "b")[row.id].masks == with_maps.masks
+    assert InstanceStore(tmp_path / "a")[row.id].masks != with_maps.masks
+
+
+def test_files_of_a_split(tiny, tmp_path):
+    rows = tiny.manifest.rows[:2]
+    for row in rows:
+        savemat(tmp_path / f"{row.id}.mat", {"maskmat": np.ones((3, row.height, row.width), np.uint8)})
+    import_proposals(
+        manifest=Manifest.of(rows), folder=tmp_path, store=tmp_path / "p.zarr", limit=2, about={"run": "x"}
+    )
+    store = InstanceStore(tmp_path / "p.zarr")
+    assert [store.count(row.id) for row in rows] == [2, 2]
+    assert "PASCAL-Context" in store.about["supervision"]
+    assert run_lengths.area(store[rows[0].id].masks).tolist() == [rows[0].height * rows[0].width] * 2
+
+
+def test_a_missing_file_leaves_no_store(tiny, tmp_path):
+    with pytest.raises(DataError, match="no proposals of image image0"):
+        import_proposals(manifest=tiny.manifest, folder=tmp_path, store=tmp_path / "p.zarr", limit=2, about={})
+    assert not (tmp_path / "p.zarr").exists()
