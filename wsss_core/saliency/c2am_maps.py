@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from wsss_core.base.files import whole
+from wsss_core.base.jobs import Share
 from wsss_core.data.manifest import Manifest
 from wsss_core.maps.inference import dump_scaled, scaled_batches
+from wsss_core.maps.memory import processes_for
 from wsss_core.maps.store import MapWriter
 from wsss_core.recipes.settings import C2amMapSettings, identity
 from wsss_core.saliency.c2am import C2AM
@@ -32,7 +34,7 @@ def dump_c2am_maps(
     settings: C2amMapSettings,
     about: dict,
     device: torch.device,
-    workers: int = 0,
+    workers: int | Share = 0,
 ) -> None:
     """Store C²AM's map of every image: scales and mirror images averaged, divided by the image's maximum.
 
@@ -40,6 +42,7 @@ def dump_c2am_maps(
     """
     # an activation before the sum: what one view calls background takes nothing from the others
     activate = {"relu": torch.relu, "sigmoid": torch.sigmoid}[settings.activation]
+    workers = processes_for("dump_c2am_maps", manifest, workers, scales=settings.scales)
     batches = scaled_batches(
         _Logits(model), manifest, settings.scales, lambda a, b: activate(a) + activate(b), device, workers
     )

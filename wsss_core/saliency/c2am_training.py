@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from wsss_core.base.checkpoints import read_model, save_model
 from wsss_core.base.jobs import digest_of
 from wsss_core.data.manifest import Manifest, Row
-from wsss_core.data.pictures import Pictures, read_image
+from wsss_core.data.pictures import Pictures, read_picture
 from wsss_core.data.transforms import crop, crop_window, normalize, normalized_crop, to_tensor
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed
@@ -215,7 +215,7 @@ class SquashedImages(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Tensor:
-        return to_tensor(normalize(_squashed(read_image(self.rows[index].image), self.side)))
+        return to_tensor(normalize(_squashed(read_picture(self.rows[index]), self.side)))
 
 
 def load_c2am(path: str | Path) -> C2AM:

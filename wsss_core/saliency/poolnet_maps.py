@@ -7,17 +7,24 @@ import numpy as np
 import torch
 
 from wsss_core.base.files import whole
+from wsss_core.base.jobs import Share
 from wsss_core.base.progress import count_progress
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import png_of
 from wsss_core.data.masks import write_grey
-from wsss_core.data.pictures import read_image
+from wsss_core.data.pictures import read_picture
+from wsss_core.maps.inference import named
+from wsss_core.maps.memory import processes_for
 from wsss_core.saliency.poolnet import PoolNet
 
 
 @torch.inference_mode()
-def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device: torch.device) -> None:
-    """Write PoolNet's saliency of every image at its own size, 8 bit PNG of the probability."""
+def predict_saliency(
+    *, model: PoolNet, manifest: Manifest, folder: Path, device: torch.device, share: int | Share = 1
+) -> None:
+    """Write PoolNet's saliency of every image at the size to work at, 8 bit PNG of the probability."""
+    if device.type == "cpu":
+        processes_for("predict_saliency", manifest, share)
     model.to(device).eval()
     with whole(folder) as partial_folder:
         partial_folder.mkdir()
@@ -27,8 +34,9 @@ def predict_saliency(*, model: PoolNet, manifest: Manifest, folder: Path, device
 
 def _predict(row: Row, *, model: PoolNet, folder: Path, device: torch.device) -> None:
     # one scale: the network was trained on whole images of any size
-    rgb = torch.from_numpy(np.array(read_image(row.image))).permute(2, 0, 1)[None].to(device, torch.float32)
-    saliency = model.saliency(rgb)[0, 0]
+    rgb = torch.from_numpy(np.array(read_picture(row))).permute(2, 0, 1)[None].to(device, torch.float32)
+    with named(row):
+        saliency = model.saliency(rgb)[0, 0]
     if not saliency.isfinite().all():  # it would be written as 0
         raise FloatingPointError(
             f"PoolNet's saliency of image {row.id} is not finite: delete its checkpoint, lower "

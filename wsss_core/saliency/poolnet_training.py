@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss_core.base.checkpoints import read_model, save_model
-from wsss_core.base.jobs import digest_of
+from wsss_core.base.jobs import Share, digest_of
 from wsss_core.data.manifest import Manifest
 from wsss_core.data.mask_folder import folder_digest, png_of
 from wsss_core.data.masks import read_grey
 from wsss_core.data.pictures import Pictures
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed
+from wsss_core.maps.memory import processes_for
 from wsss_core.networks.backbones import Backbone, load_weights, read_state
 from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import PoolnetSettings, identity
@@ -110,6 +111,7 @@ def train_poolnet(
     seed: int,
     device: torch.device,
     workers: int = 0,
+    share: int | Share = 1,
 ) -> None:
     """Train PoolNet and write its checkpoint, history and TensorBoard events.
 
@@ -117,7 +119,10 @@ def train_poolnet(
         masks: folder of binary PNGs, see ``masks.make_saliency_masks``.
         weights: the backbone's weights (for those of Caffe the file of PoolNet's authors), or None.
         padding: side that smaller images are padded to with zeros, which are no objects; 0 for none.
+        share: of the machine; on a CPU an image that needs more memory is refused before the training.
     """
+    if device.type == "cpu":
+        processes_for("train_poolnet", manifest, share)
     recipe: dict[str, Any] = {
         "backbone": settings.backbone,
         "width": settings.width,

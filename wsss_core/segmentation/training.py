@@ -17,6 +17,7 @@ from wsss_core.data.classes import Classes, DataError, described
 from wsss_core.data.kinds.voc import read_sbd_mask, sbd_mask_of
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import folder_digest, read_folder_mask
+from wsss_core.data.masks import nearest
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed
 from wsss_core.recipes.revisions import REVISION
@@ -150,4 +151,4 @@ def _training_masks(
 
 
 def _true_mask(row: Row, *, files: Mapping[str, Path], classes: Classes) -> np.ndarray:
-    return read_sbd_mask(files[row.id], classes, (row.height, row.width))
+    return nearest(read_sbd_mask(files[row.id], classes, row.own_size), (row.height, row.width))

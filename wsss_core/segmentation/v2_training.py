@@ -1,7 +1,6 @@
 """What DeepLabV2 has of its own in training, after deeplab-pytorch: images, updates, groups and schedule."""
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ from wsss_core.data.classes import VOID
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.pictures import Pictures
 from wsss_core.data.transforms import normalize, to_tensor
-from wsss_core.fitting.loader import EpochLoader, Samples
+from wsss_core.fitting.loader import CountedLoader, EpochLoader
 from wsss_core.fitting.optim import PolySGD, parameter_groups
 from wsss_core.fitting.schedules import poly
 from wsss_core.recipes.settings import DeeplabV2Settings
@@ -68,24 +67,6 @@ class ScaledCrops:
         canvas[:] = fill
         canvas[:height, :width] = array
         return canvas
-
-
-class CountedLoader(EpochLoader):
-    """Batches of whole epochs, the incomplete ones too, until there were ``batches``; the last epoch ends there."""
-
-    def __init__(self, samples: Samples, *, batches: int, batch_size: int, seed: int, workers: int):
-        super().__init__(samples, batch_size=batch_size, seed=seed, workers=workers, drop_last=False)
-        self.batches = batches
-
-    def __len__(self) -> int:
-        return min(super().__len__(), self.batches)
-
-    @property
-    def epochs(self) -> int:
-        return -(-self.batches // super().__len__())  # rounded up
-
-    def epoch(self, epoch: int) -> Iterator[dict]:
-        return islice(super().epoch(epoch), self.batches - epoch * super().__len__())
 
 
 class SteppedPolySGD(PolySGD):
