@@ -8,14 +8,14 @@ BEGIN, END = "<!-- benchmarks: {} -->", "<!-- end -->"
 
 
 def write_tables(results: dict) -> None:
-    """Replace the tables of README.md and docs/performance.md, which stand between two comments each."""
+    """Replace the tables of docs/performance.md, which stand between two comments each."""
     tables = {"summary": summary(results), "comparisons": comparisons(results), "growth": growths(results)}
-    for path in (ROOT / "README.md", ROOT / "docs/performance.md"):
-        text = path.read_text(encoding="utf-8")
-        for name, table in tables.items():
-            pattern = re.escape(BEGIN.format(name)) + ".*?" + re.escape(END)
-            text = re.sub(pattern, lambda _: f"{BEGIN.format(name)}\n{table}\n{END}", text, flags=re.DOTALL)  # noqa: B023
-        path.write_text(text, encoding="utf-8")
+    path = ROOT / "docs/performance.md"
+    text = path.read_text(encoding="utf-8")
+    for name, table in tables.items():
+        pattern = re.escape(BEGIN.format(name)) + ".*?" + re.escape(END)
+        text = re.sub(pattern, lambda _: f"{BEGIN.format(name)}\n{table}\n{END}", text, flags=re.DOTALL)  # noqa: B023
+    path.write_text(text, encoding="utf-8")
 
 
 def summary(results: dict) -> str:
