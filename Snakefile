@@ -32,10 +32,12 @@ include: "workflow/rules/saliency.smk"
 include: "workflow/rules/refinement.smk"
 include: "workflow/rules/segmentation.smk"
 include: "workflow/rules/instances.smk"
+include: "workflow/rules/cim.smk"
 include: "workflow/rules/scores.smk"
 include: "workflow/rules/pictures.smk"
 include: "workflow/rules/declared.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/reports.smk"
 
 
 rule all:

@@ -14,7 +14,7 @@ STAGE = "ReCAM's loss"
 
 
 def run(options: Options) -> Iterator[Comparison]:
-    for images, classes, channels, side in ((4, 20, 1024, 16), (16, 20, 2048, 32)):
+    for images, classes, channels, side in ((4, 20, 1024, 16), (8, 20, 2048, 32)):
         generator = torch.Generator().manual_seed(0)
         features = torch.randn(images, channels, side, side, generator=generator).relu().to(options.device)
         head, second = (torch.randn(classes, channels, generator=generator).to(options.device) for _ in range(2))

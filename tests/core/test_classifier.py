@@ -267,6 +267,18 @@ def test_a_classifier_may_start_from_another_one_head_included(tmp_path):
     assert other.head.weight.shape[0] == 4  # another number of classes: the backbone alone is taken
 
 
+def test_a_head_with_a_bias_comes_back_from_its_checkpoint_and_goes_to_no_head_without_one(tmp_path):
+    how = {"output_stride": 16, "weights": None}
+    first = build_classifier("test_resnet", 3, head_bias=True, **how)
+    assert first.head.bias.abs().min() > 0
+    recipe = {"backbone": "test_resnet", "output_stride": 16, "classes": 3}
+    save_model(tmp_path / "first.pt", first, "classifier", recipe)
+    torch.testing.assert_close(load_classifier(tmp_path / "first.pt").state_dict(), first.state_dict(), rtol=0, atol=0)
+    how["weights"] = tmp_path / "first.pt"
+    assert build_classifier("test_resnet", 3, head_bias=True, **how).head_trained
+    assert not build_classifier("test_resnet", 3, **how).head_trained
+
+
 # --- further heads -------------------------------------------------------------------------------------------------
 
 

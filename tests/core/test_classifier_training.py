@@ -7,10 +7,12 @@ from functools import partialmethod
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 
 from wsss_core.base.checkpoints import read_model
 from wsss_core.classifiers.losses import label_loss, smooth
 from wsss_core.classifiers.network import Classifier, load_classifier, logits
+from wsss_core.classifiers.peaks import find_peaks
 from wsss_core.classifiers.step import ClassifierStep, Learner, Training
 from wsss_core.classifiers.terms import build_terms
 from wsss_core.classifiers.training import label_batches, train_classifier
@@ -113,6 +115,21 @@ def test_labels_of_mixed_images_are_learnt_as_they_are(classifier_settings):
     torch.testing.assert_close(losses["class"], expected)
 
 
+def test_scores_may_be_those_of_the_peaks_of_larger_maps(classifier_settings):
+    torch.manual_seed(0)
+    model = Classifier(build_backbone("test_resnet"), 2, batch_norm="fixed", head_bias=True)
+    images, labels = torch.randn(2, 3, 64, 64), torch.tensor([[1.0, 0], [0, 1]])
+    maps = F.interpolate(model.maps(images), scale_factor=8, mode="bilinear", align_corners=True).detach()
+    scores = torch.zeros(2, 2)
+    for image, label, *_ in find_peaks(maps).tolist():
+        own = find_peaks(maps[image : image + 1, label : label + 1])[:, 2:]
+        scores[image, label] = maps[image, label][own[:, 0], own[:, 1]].mean()
+    settings = classifier_settings(pooling="peaks", label_smoothing=0.0)
+    losses = plain_step(model, settings, 2)({"image": images, "labels": labels}, 0)
+    torch.testing.assert_close(losses["class"], F.binary_cross_entropy_with_logits(scores, labels))
+    assert (scores - logits(maps)).abs().min() > 1e-3  # the maps' means are others
+
+
 @pytest.mark.parametrize("mixing", [None, {"kind": "mixup", "probability": 1.0}], ids=["none", "mixup"])
 def test_batches_are_mixed_where_the_settings_say_so(tiny, classifier_settings, mixing):
     settings = classifier_settings(mixing=mixing)
@@ -142,12 +159,12 @@ def test_the_network_of_occse_has_its_head_among_the_pretrained_layers(classifie
     with torch.device("meta"):
         model = Classifier(build_backbone("resnet38d"), 20, batch_norm="fixed", frozen="stem")
     assert [len(group["params"]) for group in parameter_groups(model, (), 0.01, 5e-4)] == [36, 0, 0, 0]
-    for rate, sizes in ((1, [36]), (10, [35, 1])):  # the optimiser has no empty groups
+    for rate, sizes in ((1, [36]), (10, [35, 1]), (100, [35, 1])):  # the optimiser has no empty groups
         settings = classifier_settings(head_rate=rate, learning_rate=0.01)
         training = Training(model=model, settings=settings, steps=8, epoch_length=8, seed=0, device=CPU)
         groups = Learner(model, training).optimizer.sgd.param_groups
         assert [len(group["params"]) for group in groups] == sizes
-        assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.1][: len(sizes)])
+        assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.01 * rate][: len(sizes)])
 
 
 # --- the whole training --------------------------------------------------------------------------------------------
@@ -167,6 +184,13 @@ def test_a_training_leaves_checkpoints_a_history_and_its_state_until_the_workflo
         "classifier.resume.pt",
         "classifier.tensorboard",
     ]
+
+
+def test_prms_classifier_is_trained_and_read_again(train, tmp_path):
+    how = {"pooling": "peaks", "squash": True, "head_bias": True, "head_rate": 100, "learning_rate": 1e-3}
+    model = load_classifier(train(**how, momentum=0.9, as_irnet=True))
+    assert model.head.bias is not None
+    assert pd.read_csv(tmp_path / "classifier.history.csv")["class"].is_monotonic_decreasing
 
 
 def test_checkpoints_say_what_their_classes_and_their_input_are(train, tiny, tmp_path):

@@ -127,3 +127,23 @@ def test_a_result_tells_apart_pictures_with_several_objects_of_a_class(tmp_path)
         "objects": 0, "coco": {"0.25": None, "0.75": None}, "voc": {"0.25": None, "0.75": None},
     }  # fmt: skip
     assert result["true_objects_from"] == "objects"
+
+
+def test_the_recall_of_proposals_stands_beside_what_was_chosen_among_them(tmp_path):
+    manifest = Manifest.of([Row("a", "a.jpg", "", 20, 40, (0,))])
+
+    def store(name: str, masks: list[np.ndarray], **about: str) -> InstanceStore:
+        with InstanceWriter(tmp_path / name, manifest, about=about) as out:
+            out.write("a", instances_of(np.stack(masks), [0] * len(masks)))
+        return InstanceStore(tmp_path / name)
+
+    other = box(2, 20, 12, 30)
+    how = {
+        "manifest": manifest, "classes": make_classes(["cat"]), "settings": InstanceScoreSettings((0.25, 0.75)),
+        "truth": store("truth", [ONE, other], truth="objects"), "detections": store("found", [ONE]),
+    }  # fmt: skip
+    chosen_from = store("proposals", [ONE, box(2, 20, 12, 25)], supervision="clicks")
+    assert "proposals" not in evaluate_instances(**how)
+    assert evaluate_instances(**how, proposals=chosen_from)["proposals"] == {
+        "recall": {"0.25": 1.0, "0.75": 0.5}, "a_picture": 2.0, "supervision": "clicks",
+    }  # fmt: skip

@@ -10,7 +10,8 @@ from PIL import Image
 
 from wsss_core.base.checkpoints import save_model
 from wsss_core.commands.app import main
-from wsss_core.data import Classes, make_classes, read_mask
+from wsss_core.commands.predict import _shares
+from wsss_core.data import Classes, Row, make_classes, read_mask, write_mask
 from wsss_core.data.classes import classes_of, described
 from wsss_core.data.photos import manifest_of_photos
 from wsss_core.instances.maskrcnn import build_maskrcnn
@@ -84,13 +85,18 @@ def test_masks_are_those_of_the_pipeline_and_shares_count_their_pixels(checkpoin
     assert about["skipped"] == []
 
 
-def test_an_overlay_leaves_the_background_as_it_is(checkpoint, photos, tmp_path):
-    predict(checkpoint, photos, tmp_path / "out", "--overlay")
-    mask = read_mask(tmp_path / "out/masks/a.png", CLASSES)
-    with Image.open(photos / "a.png") as picture, Image.open(tmp_path / "out/overlays/a.jpg") as drawn:
-        change = np.abs(np.asarray(picture, float) - np.asarray(drawn, float)).mean(2)
-    if (mask == 0).any() and (mask > 0).any():
-        assert change[mask == 0].mean() < change[mask > 0].mean()
+def test_an_overlay_leaves_the_background_as_it_is(tmp_path):
+    grey, mask = np.full((20, 40, 3), 100, np.uint8), np.zeros((20, 40), np.uint8)
+    mask[:, 16:] = 1  # circles, whose colour is (128, 0, 0)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    write_mask(tmp_path / "masks/a.png", mask, CLASSES)
+    (tmp_path / "overlays").mkdir()
+    shares = _shares(Row("a", str(tmp_path / "a.png"), "", 20, 40, ()), folder=tmp_path, classes=CLASSES, overlay=True)
+    assert shares == [0.4, 0.6, 0, 0]
+    with Image.open(tmp_path / "overlays/a.jpg") as drawn:
+        pixels = np.asarray(drawn, float)
+    assert np.abs(pixels[:, :8] - 100).max() < 4
+    assert np.abs(pixels[:, 32:] - (114, 50, 50)).max() < 4
 
 
 def test_larger_photos_are_worked_on_reduced_and_their_masks_have_their_own_size(checkpoint, tmp_path):
@@ -147,6 +153,15 @@ def test_nothing_is_replaced_that_was_not_predicted_before(checkpoint, photos, t
 def test_a_wrong_option_is_told_in_one_line(checkpoint, photos, tmp_path, capsys, words, message):
     assert message in refused(capsys, checkpoint, photos, tmp_path / "out", *words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_that_is_promised_and_cannot_be_used_is_told(checkpoint, photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.delenv("WSSS_ALLOW_CPU", raising=False)
+    said = refused(capsys, checkpoint, photos, tmp_path / "out", "--device", "auto")
+    assert "this job was given a GPU (CUDA_VISIBLE_DEVICES=3)" in said
+    assert said.endswith("; or say --device cpu")
 
 
 def test_folders_without_photos_are_told_apart(checkpoint, photos, tmp_path, capsys):

@@ -9,7 +9,8 @@ from scipy.io import savemat
 
 from wsss_core.data import DataError, Manifest
 from wsss_core.data.pictures import read_image
-from wsss_core.instances.store import InstanceStore, instances_of
+from wsss_core.instances.store import InstanceStore, InstanceWriter, instances_of
+from wsss_core.maps.shards import StoreError
 from wsss_core.proposals.files import find_file, read_proposals
 from wsss_core.proposals.grouping import (
     COSTS,
@@ -22,10 +23,10 @@ from wsss_core.proposals.grouping import (
     map_scores,
     ranked,
 )
-from wsss_core.proposals.making import import_proposals, make_proposals
+from wsss_core.proposals.making import import_proposals, make_declared_proposals, make_proposals
 from wsss_core.proposals.overlaps import boxes, crops, overlaps, overlaps_of, proposals_of
-from wsss_core.proposals.recall import best_overlaps, recall
-from wsss_core.recipes.settings import GroupingSettings
+from wsss_core.proposals.recall import best_overlaps, evaluate_proposals, recall
+from wsss_core.recipes.settings import GroupingSettings, identity
 
 SIZE = 12, 16
 
@@ -483,6 +484,40 @@ def test_files_of_a_split(tiny, tmp_path):
     assert [store.count(row.id) for row in rows] == [2, 2]
     assert "PASCAL-Context" in store.about["supervision"]
     assert run_lengths.area(store[rows[0].id].masks).tolist() == [rows[0].height * rows[0].width] * 2
+
+
+def test_declared_proposals_are_made_or_read(tiny, tmp_path):
+    manifest = Manifest.of(tiny.manifest.rows[:2])
+    for row in manifest.rows:
+        savemat(tmp_path / f"{row.id}.mat", {"maskmat": np.ones((3, row.height, row.width), np.uint8)})
+    how = {"manifest": manifest, "about": {}}
+    files = {"kind": "files", "limit": 1, "supervision": "clicks"}
+    make_declared_proposals(declared=files, folder=tmp_path, store=tmp_path / "read.zarr", **how)
+    read = InstanceStore(tmp_path / "read.zarr")
+    assert (read.about["supervision"], read.about["limit"], read.count(manifest.ids[0])) == ("clicks", 1, 1)
+    grouping = {"kind": "grouping", "superpixels": 30, "smallest": 0.02, "limit": 5}
+    make_declared_proposals(declared=grouping, folder=None, store=tmp_path / "made.zarr", **how)
+    made = InstanceStore(tmp_path / "made.zarr")
+    settings = GroupingSettings(superpixels=30, smallest=0.02, limit=5)
+    row = manifest.rows[0]
+    assert made[row.id].masks == group_superpixels(np.asarray(read_image(row.image)), settings).masks
+    assert made.about["settings"] == identity(settings)
+
+
+def test_recall_of_a_split_tells_what_the_proposals_were_learnt_from(tiny, tmp_path):
+    manifest = Manifest.of(tiny.manifest.rows[:2])
+    for name, about in (("truth", {"truth": "objects"}), ("proposals", {"supervision": "clicks"})):
+        with InstanceWriter(tmp_path / name, manifest, about=about) as out:
+            for place, row in enumerate(manifest.rows):
+                masks = np.zeros((1, row.height, row.width), bool)
+                masks[0, : 8 if place or name == "truth" else 3, :8] = True
+                out.write(row.id, instances_of(masks, [0]))
+    truth, proposals = (InstanceStore(tmp_path / name) for name in ("truth", "proposals"))
+    found = evaluate_proposals(manifest=manifest, proposals=proposals, truth=truth, counts=(1,), thresholds=(0.5, 0.3))
+    assert (found["images"], found["supervision"], found["true_objects_from"]) == (2, "clicks", "objects")
+    assert found["first"]["1"]["recall"] == {"0.5": 0.5, "0.3": 1.0}
+    with pytest.raises(StoreError, match="another manifest"):
+        evaluate_proposals(manifest=Manifest.of(tiny.manifest.rows[:1]), proposals=proposals, truth=truth)
 
 
 def test_a_missing_file_leaves_no_store(tiny, tmp_path):

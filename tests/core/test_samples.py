@@ -99,6 +99,16 @@ def test_labelled_crops_have_labels_and_mean_colour_around_them(tiny):
         assert empty.sum() == 64 * 64 - 32 * round(32 * 32 / 48)
 
 
+def test_squashed_pictures_are_there_as_a_whole(gradient):
+    samples = LabelledCrops(gradient, 3, resize=(9, 9), size=16, augmentation="none", squash=True)
+    image = np.asarray(Image.open(gradient.rows[0].image).resize((16, 16), Image.Resampling.BILINEAR))
+    found = [255 * colours(samples.sample(0, np.random.default_rng(seed))["image"]) for seed in range(6)]
+    expected = [image, image[:, ::-1].copy()]
+    same = np.array([[np.abs(one - other).max() < 1 for other in expected] for one in found])
+    assert same.any(1).all()
+    assert same.any(0).all()
+
+
 def test_the_same_generator_gives_the_same_sample(tiny):
     samples = LabelledCrops(tiny.manifest, 3, resize=(24, 64), size=32, augmentation="jitter")
     first, again, other = (samples.sample(2, np.random.default_rng(seed))["image"] for seed in (8, 8, 9))

@@ -10,6 +10,7 @@ from wsss_core.commands.app import main
 from wsss_core.commands.project import open_project
 from wsss_core.commands.run import RunOnDisk
 from wsss_core.data import Manifest, write_grey, write_mask
+from wsss_core.instances.store import InstanceWriter, instances_of
 from wsss_core.reports.road import ACROSS, CELL, Block, draw_blocks, heat_panel
 from wsss_core.scores.masks import evaluate_masks
 
@@ -72,6 +73,26 @@ def test_an_image_of_val_has_its_prediction(left):
     assert captions[0] == "photo"
     assert captions[1].startswith("prediction  mIoU ")
     assert captions[2:] == ["truth"]
+
+
+def test_a_store_of_an_earlier_version_is_told(left, capsys, tmp_path):
+    marks = tmp_path / "results/tiny/pnoc/hints/train.zarr/zarr.json"
+    marks.write_text(marks.read_text().replace("wsss-maps/4", "wsss-maps/1"))
+    assert (
+        "hints/train.zarr is not a complete store of layout wsss-maps/4" in wsss(capsys, tmp_path, "pnoc", "image1")[1]
+    )
+
+
+def test_instances_are_drawn_too(left, tiny, tmp_path):
+    content = yaml.safe_load((tmp_path / "tiny.yaml").read_text())
+    content["runs"] = {"objects": {"extends": "pnoc", "instances": "components"}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(content))
+    train = left.manifests["train"]
+    with InstanceWriter(tmp_path / "results/tiny/objects/components/train.zarr", train, about={}) as out:
+        for row in train:
+            out.write(row.id, instances_of(tiny.mask(row)[None] == row.labels[0] + 1, [row.labels[0]]))
+    run = RunOnDisk(open_project([tmp_path / "tiny.yaml"]), "tiny", "objects")
+    assert "instances (components)" in [caption for caption, _ in show.block_of(run, "image1").panels]
 
 
 def test_the_legend_names_what_the_truth_shows_though_no_label_says_so(left, tiny, tmp_path):

@@ -159,6 +159,22 @@ def test_recam_and_its_refinement_run_without_saliency(finished, tmp_path):
     assert again["train_classifier"] == 0
 
 
+def test_objects_are_found_in_new_pictures_from_class_labels_alone(tmp_path):
+    """IRNet's instances, a Mask R-CNN that learns from them, and true objects, which score both and nothing else."""
+    detector = {"epochs": 1, "decay_at": [1], "shorter_sides": [64], "longest_side": 80}
+    tiny = {**TINY["datasets"]["demo"]["settings"], "detection": {"maskrcnn": detector}}
+    config = {"datasets": {"demo-instances": {**TINY["datasets"]["demo"], "settings": tiny}}}
+    of_train = "results/demo-instances/cam_irn_instances/irn_ap.json"
+    of_val = "results/demo-instances/maskrcnn_irn/detections_ap.json"
+    succeed(tmp_path, "--show-failed-logs", *THREADS, targets=[of_train, of_val], config=config, timeout=LIMIT)
+    for path, (split, images, labels) in {of_train: ("train", 24, True), of_val: ("val", 8, False)}.items():
+        result = json.loads((tmp_path / path).read_text())
+        assert (result["split"], result["images"], result["image_level_labels_used"]) == (split, images, labels)
+        assert set(result["ap"]) == {"coco", "voc"}
+        assert all(0 <= ap <= 1 for protocol in result["ap"].values() for ap in protocol.values())
+        assert result["objects"] > images
+
+
 def test_a_truncated_picture_stops_the_manifest_and_is_named(finished, tmp_path):
     demo = finished / "results/demo/VOC2012"
     shutil.copytree(demo / "JPEGImages", tmp_path / "images")

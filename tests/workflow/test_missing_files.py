@@ -7,6 +7,7 @@ import pytest
 from snakemake_cli import ROOT, jobs_in, planned, snakemake, succeed
 
 SUPERVISED = ["results/voc/supervised_v3/seg_miou.json", "results/voc/supervised_v2/seg_miou.json"]
+COB = ("data/COB_SBD_trainaug", "data/COB_SBD_val")
 AUG = "data/SegmentationClassAug"
 OBJECTS = "data/VOCdevkit/VOC2012/SegmentationObject"
 INST = "data/benchmark_RELEASE/dataset/inst"
@@ -81,8 +82,8 @@ def test_a_job_is_not_begun_where_files_are_missing_and_the_error_has_the_same_l
 
 
 def test_all_tables_of_voc_are_planned_and_list_what_they_lack_once(voc):
-    assert list(listed(voc, tables_of("voc"))) == [AUG, OBJECTS, INST, RESNET38D, MOCO, CAFFE101, POOLNET]
-    for name in (AUG, OBJECTS, INST):
+    assert list(listed(voc, tables_of("voc"))) == [*COB, AUG, OBJECTS, INST, RESNET38D, MOCO, CAFFE101, POOLNET]
+    for name in (*COB, AUG, OBJECTS, INST):
         (voc / name).mkdir()
     for name in (RESNET38D, MOCO, CAFFE101, POOLNET):
         (voc / name).parent.mkdir(parents=True, exist_ok=True)

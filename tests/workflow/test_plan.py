@@ -159,7 +159,7 @@ def test_full_supervision_needs_neither_a_classifier_nor_pseudo_masks(tmp_path):
         ("dem/pnoc/seg_miou.json", r"unknown data set 'dem'; config\.yaml has voc, .*\(did you mean demo\b"),
         (
             "demo/tables/pnoc_table77.md",
-            r"unknown table 'pnoc_table77'; workflow/papers has .*did you mean pnoc_table7",
+            r"unknown table 'pnoc_table77'.*did you mean pnoc_table7",
         ),
         ("demo/figures/pnoc_table7.png", r"unknown figure 'pnoc_table7'; workflow/papers has pnoc_figure6"),
         ("demo/supervised_v3/pseudo_miou.json", r"supervised_v3\.refinement is truth: .* cannot be made"),

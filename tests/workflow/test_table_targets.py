@@ -79,6 +79,30 @@ TRAINED = {
         "affinity": names("cam_irn_instances"),
         "maskrcnn": names("maskrcnn_irn maskrcnn_components supervised_maskrcnn"),
     },
+    "cim_table1": {
+        "classifier": names("cam_irn prm"),
+        "affinity": names("cam_irn_instances"),
+        "cim": names("cim cim_vgg16 cim_mist_vgg16 cim_hrnet48 cim_cam"),
+        "maskrcnn": names("supervised_maskrcnn maskrcnn_irn maskrcnn_components maskrcnn_cim maskrcnn_cim_cam"),
+    },
+    "cim_table2": {
+        "classifier": names("prm"),
+        "cim": names("cim"),
+        "maskrcnn": names("supervised_maskrcnn maskrcnn_cim"),
+    },
+    "cim_table4": {
+        "classifier": names("cam_irn prm"),
+        "cim": names("cim cim_none cim_agpl cim_agpl_integrity cim_cascade00")
+        | names("cim_cam cim_cam_none cim_cam_agpl cim_cam_agpl_integrity cim_cam_cascade00"),
+    },
+    "cim_table5": {
+        "classifier": names("prm"),
+        "cim": names("cim") | {f"cim_cascade{rise}" for rise in ("00", "05", "15", "20")},
+    },
+    "cim_table6": {
+        "classifier": names("prm"),
+        "cim": names("cim cim_seeds10_all") | names("cim_seeds05 cim_seeds15 cim_seeds20", ("", "_all")),
+    },
     "pnoc_supplement": {
         "classifier": names("cam_resnet38d cam_resnet101 cam_vgg16 occse occse_oc_resnet101 occse_oc_vgg16")
         | {f"occse_depth{depth}" for depth in range(1, 8)}

@@ -18,6 +18,7 @@ from wsss_core.recipes.kinds import (
     missing_files,
     missing_objects,
     needs_further_masks,
+    proposals_declared,
     truth_of_instances,
 )
 from wsss_core.recipes.names import near, unknown
@@ -430,6 +431,49 @@ def objects_of_training(wildcards):
     if RECIPES.learns_true_objects(wildcards.dataset, wildcards.run):
         return true_objects("train")(wildcards)
     return of("instance_labels", "train")(wildcards)
+
+
+def proposals_for(role=None):
+    """Input function: the data set's proposals, of the wildcard's subset or the one with a role; refused without any."""
+
+    def proposals(wildcards):
+        deciding_about_proposals(wildcards)
+        subset = subset_for(role)(wildcards) if role else wildcards.subset
+        return TREE.path("proposals", dataset=wildcards.dataset, subset=subset)
+
+    return proposals
+
+
+def deciding_about_proposals(wildcards):
+    """Params function: what decides about proposals beside the images and the files."""
+    if found := proposals_declared(declared(wildcards)):
+        return ordered(found)
+    raise RecipeError(
+        f"datasets.{wildcards.dataset}.proposals is null or not said, so there are no masks that CIM could choose among: "
+        "say proposals: {kind: grouping}, or see docs/cim.md"
+    )
+
+
+def proposal_files(wildcards):
+    """Input function: the folder that proposals of a subset are read from; none where they are made here."""
+    if deciding_about_proposals(wildcards)["kind"] != "files":
+        return []
+    folders = declared(wildcards)["proposals"]["folders"]
+    if wildcards.subset not in folders:
+        raise RecipeError(
+            f"datasets.{wildcards.dataset}.proposals.folders names none of the subset {wildcards.subset}, only of "
+            f"{', '.join(folders)}"
+        )
+    folder = folders[wildcards.subset]
+    made = TREE.path("proposals", **dict(wildcards.items()))
+    what = f"{sources.PROPOSALS}, for {wildcards.dataset}"
+    return folder if there(folder, what, made) else []
+
+
+def labels_of_proposals(wildcards):
+    """Input function: AGPL's labels of the training images; none for a run that learns without them."""
+    cim = RECIPES.section(wildcards.dataset, wildcards.run, "instances.cim")
+    return of("proposal_labels", "train")(wildcards) if cim.cluster_labels else []
 
 
 def further_masks(wildcards):

@@ -1,10 +1,11 @@
-"""Tables and figures of papers as they are declared in workflow/papers, a folder a paper."""
+"""Tables and figures of papers as they are declared in workflow/papers, a folder a paper; and reports of runs."""
 
 from functools import cache
 
 import yaml
 from snakemake.utils import validate
 
+from wsss_core.reports.contents import files_of_report, resolve_report
 from wsss_core.reports.figures import files_of_figure, resolve_figure
 from wsss_core.reports.paper_tables import files_of, resolve
 
@@ -38,3 +39,8 @@ def resolved_figure(wildcards):
     return resolve_figure(
         declaration("figure", wildcards.figure), wildcards.dataset, RECIPES, TREE
     )
+
+
+def resolved_report(wildcards):
+    """Params function: what a run's report says and is made from, with the file of each part."""
+    return ordered(resolve_report(wildcards.dataset, wildcards.run, RECIPES, TREE))

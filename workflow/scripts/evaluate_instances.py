@@ -10,11 +10,13 @@ from wsss_core.recipes.settings import InstanceScoreSettings, made
 from wsss_core.scores.instances import evaluate_instances
 from wsss_core.scores.results import write_result
 
+proposals = snakemake.input.get("proposals")
 scores = evaluate_instances(
     manifest=Manifest.read(snakemake.input.manifest),
     classes=Classes.read(snakemake.input.classes),
     truth=InstanceStore(snakemake.input.truth),
     detections=InstanceStore(snakemake.input.instances),
+    proposals=InstanceStore(proposals) if proposals else None,
     settings=made(InstanceScoreSettings, snakemake.params.settings["scores"]),
 )
 write_result(

@@ -1,6 +1,6 @@
 """Checkpoints of networks: what kind of network it is, the plain values that rebuild it, its state dict.
 
-There are six kinds: ``classifier``, ``c2am``, ``poolnet``, ``affinity``, ``segmentation`` and ``maskrcnn``.
+There are seven kinds: ``classifier``, ``c2am``, ``poolnet``, ``affinity``, ``segmentation``, ``cim`` and ``maskrcnn``.
 """
 
 from pathlib import Path

@@ -6,25 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from wsss_core.cim.peak_table import write_peaks
 from wsss_core.classifiers.network import Classifier
-from wsss_core.classifiers.peaks import is_peak
+from wsss_core.classifiers.peaks import enlarged, is_peak
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.pictures import read_picture
 from wsss_core.data.samples import network_input
 from wsss_core.recipes.settings import PeakSettings
 
 logger = logging.getLogger(__name__)
-
-
-def enlarged(maps: Tensor, factor: int) -> Tensor:
-    """Class maps (B, C, h, w) so many times as large, bilinearly, with the corners where they were (PRM)."""
-    return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=True)
 
 
 def choose_peaks(maps: Tensor, labels: Tensor, settings: PeakSettings) -> tuple[Tensor, Tensor]:

@@ -257,7 +257,7 @@ def train_cim(
         state=step.state(),
         output=output,
         digest=digest_of(
-            REVISION.get("train_cim"),
+            REVISION["train_cim"],
             list(classes.names),
             network,
             identity(settings),

@@ -26,7 +26,7 @@ class Output(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Backbone and one 1x1 convolution without bias.
+    """Backbone and one 1x1 convolution, without bias unless it is wanted.
 
     Args:
         batch_norm: ``trained``; ``statistics``, where running statistics stay as they are and scales and shifts are
@@ -34,6 +34,7 @@ class Classifier(nn.Module):
         frozen: the part of the backbone that is never trained and always in eval mode, see ``freeze``.
         dropout: probability that the head misses a channel of the last map in training, as in PSA; None for never.
         usual_head: the head starts from PyTorch's usual values, as IRNet's does, instead of He's.
+        head_bias: the head has a bias, as PRM's.
 
     Attributes:
         head_trained: the head came with the weights that the network starts from.
@@ -51,13 +52,14 @@ class Classifier(nn.Module):
         frozen: str = "none",
         dropout: float | None = None,
         usual_head: bool = False,
+        head_bias: bool = False,
     ):
         super().__init__()
         if batch_norm not in BATCH_NORM:
             raise ValueError(f"batch_norm must be one of {', '.join(BATCH_NORM)}, not {batch_norm!r}")
         self.backbone = backbone
         self.dropout = nn.Dropout2d(dropout) if dropout else nn.Identity()
-        self.head = nn.Conv2d(backbone.channels[-1], classes, 1, bias=False)
+        self.head = nn.Conv2d(backbone.channels[-1], classes, 1, bias=head_bias)
         if not usual_head:
             nn.init.kaiming_normal_(self.head.weight)
         self.heads = nn.ModuleDict()
@@ -108,6 +110,7 @@ def build_classifier(
     dropouts: Sequence[float] | None = None,
     dropout: float | None = None,
     usual_head: bool = False,
+    head_bias: bool = False,
 ) -> Classifier:
     """A classifier to be trained, from weights of its backbone (see ``load_weights``) or random ones.
 
@@ -117,10 +120,19 @@ def build_classifier(
         dropouts: those inside the backbone, see ``build_backbone``; ``dropout`` is the one before the head.
     """
     trunk = build_backbone(backbone, output_stride=output_stride, weights=weights, dropouts=dropouts)
-    model = Classifier(trunk, classes, batch_norm=batch_norm, frozen=frozen, dropout=dropout, usual_head=usual_head)
-    head = read_state(weights).get("state", {}).get("head.weight") if weights else None
-    if head is not None and head.shape == model.head.weight.shape:
-        model.head.load_state_dict({"weight": head})
+    model = Classifier(
+        trunk,
+        classes,
+        batch_norm=batch_norm,
+        frozen=frozen,
+        dropout=dropout,
+        usual_head=usual_head,
+        head_bias=head_bias,
+    )
+    state = read_state(weights).get("state", {}) if weights else {}
+    head = {name: state[f"head.{name}"] for name in ("weight", "bias") if f"head.{name}" in state}
+    if {name: part.shape for name, part in head.items()} == {n: p.shape for n, p in model.head.named_parameters()}:
+        model.head.load_state_dict(head)
         model.head_trained = True
     return model
 
@@ -138,7 +150,7 @@ def load_classifier(path: str | Path, *, batch_norm: str = "trained", head: str 
     """
     recipe, state = read_model(path, "classifier")
     backbone = build_backbone(recipe["backbone"], output_stride=recipe["output_stride"])
-    model = Classifier(backbone, recipe["classes"], batch_norm=batch_norm)
+    model = Classifier(backbone, recipe["classes"], batch_norm=batch_norm, head_bias="head.bias" in state)
     model.load_state_dict({name: value for name, value in state.items() if not name.startswith(HEADS)})
     if head:
         second = state.get(f"{HEADS}reactivation.weight")

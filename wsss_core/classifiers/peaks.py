@@ -7,6 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+ENLARGE = 8  # of maps whose peaks are a class's score
+
+
+def enlarged(maps: Tensor, factor: int = ENLARGE) -> Tensor:
+    """Class maps (B, C, h, w) so many times as large, bilinearly, with the corners where they were."""
+    return F.interpolate(maps, scale_factor=factor, mode="bilinear", align_corners=True)
+
 
 def find_peaks(maps: Tensor, window: int = 3) -> Tensor:
     """The peaks of class maps: (B, C, H, W) -> (P, 4) int64 of batch, class, row and column, in this order.

@@ -5,7 +5,7 @@ loss of a step is the sum of ``weight * value`` over the losses of all terms. ``
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
@@ -117,7 +117,7 @@ class Learner:
         settings = training.settings
         # OC-CSE's own classifier has all in the groups of pretrained layers
         scratch = () if settings.head_rate == 1 else network.scratch
-        grouping = TWO if settings.as_irnet else FOUR
+        grouping = replace(TWO if settings.as_irnet else FOUR, scratch=settings.head_rate)
         groups = parameter_groups(network, scratch, settings.learning_rate * rate, settings.weight_decay, grouping)
         updates = training.steps // (settings.accumulation * every)
         self.optimizer = PolySGD(groups, updates=updates, momentum=settings.momentum or 0.0)

@@ -16,6 +16,7 @@ from wsss_core.classifiers.discriminator import DiscriminatorTerm
 from wsss_core.classifiers.erasing import ErasingTerm
 from wsss_core.classifiers.losses import label_loss, softmax_label_loss
 from wsss_core.classifiers.network import logits
+from wsss_core.classifiers.peaks import enlarged, peak_scores
 from wsss_core.classifiers.puzzle import PuzzleTerm
 from wsss_core.classifiers.recam import ReactivationTerm
 from wsss_core.classifiers.step import Loss, Term, Training, View
@@ -27,7 +28,8 @@ class LabelTerm(Term[ClassifierSettings]):
     """The image-level labels; all of the plain classifier's loss."""
 
     def losses(self, view: View) -> dict[str, Loss]:
-        scores = logits(view.output.maps)
+        maps = view.output.maps
+        scores = peak_scores(enlarged(maps.float())) if self.settings.pooling == "peaks" else logits(maps)
         if kind := self.settings.label_loss:
             return {"class": Loss(softmax_label_loss(scores, view.labels, single_only=kind == "softmax_if_single"))}
         return {"class": Loss(label_loss(scores, view.targets))}

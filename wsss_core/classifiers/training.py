@@ -29,7 +29,12 @@ def label_batches(
 ) -> EpochLoader:
     """The training batches of every classifier: ``image`` and ``labels``."""
     crops = LabelledCrops(
-        manifest, classes, resize=settings.resize, size=settings.crop, augmentation=settings.augmentation
+        manifest,
+        classes,
+        resize=settings.resize,
+        size=settings.crop,
+        augmentation=settings.augmentation,
+        squash=bool(settings.squash),
     )
     mixing = settings.mixing
     samples = Mixed(crops, mixing.kind, mixing.probability) if mixing else crops
@@ -115,6 +120,7 @@ def _network(settings: ClassifierSettings, classes: int, weights: Path | None, d
         weights=weights,
         dropout=settings.dropout,
         usual_head=bool(settings.as_irnet),
+        head_bias=bool(settings.head_bias),
     )
     group_batch_norm(model, settings.batch_size, settings.batch_norm_group)
     placed(model, device, compiled=settings.compile)

@@ -169,8 +169,9 @@ def _whole_numbers() -> Iterator[None]:
         padding.get_same_padding = usual
 
 
-def _same_padding(side: int, kernel: int, stride: int, dilation: int) -> int:
-    return max((-(-side // stride) - 1) * stride + (kernel - 1) * dilation + 1 - side, 0)
+def _same_padding(x: int, kernel_size: int, stride: int, dilation: int) -> int:
+    """Pixels to add to a side of ``x`` so that a strided layer gives one value for each stride, begun ones too."""
+    return max((-(-x // stride) - 1) * stride + (kernel_size - 1) * dilation + 1 - x, 0)
 
 
 @contextmanager

@@ -94,8 +94,8 @@ def init(
         )  # fmt: skip
     with whole(config) as partial:
         partial.write_text(text, encoding="utf-8")
-    counts = [Counter(one for id in part for one in labels[id]) for part in (train, val)]
-    return Made(config, folder, names, *counts, (len(train), len(val)))
+    trained, held = (Counter(one for id in part for one in labels[id]) for part in (train, val))
+    return Made(config, folder, names, trained, held, (len(train), len(val)))
 
 
 def _check(project: Project, name: str, paths: Sequence[Path], overwrite: bool) -> None:

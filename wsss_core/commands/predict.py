@@ -157,7 +157,10 @@ def device_of(name: str) -> torch.device:
         CommandError: an unknown name, or a GPU that is not there.
     """
     if name == "auto":
-        return pick_device(1)
+        try:
+            return pick_device(1)
+        except RuntimeError as error:  # a GPU that is promised and cannot be used
+            raise CommandError(f"{error}; or say --device cpu") from error
     try:
         device = torch.device(name)
     except RuntimeError as error:

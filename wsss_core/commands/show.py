@@ -13,6 +13,7 @@ from wsss_core.data.manifest import Row
 from wsss_core.data.mask_folder import png_of
 from wsss_core.data.masks import read_mask
 from wsss_core.instances.store import InstanceStore
+from wsss_core.maps.shards import layout_of
 from wsss_core.maps.store import MapStore
 from wsss_core.recipes.names import unknown
 from wsss_core.reports.pictures import (
@@ -43,7 +44,6 @@ CAPTIONS = {
     "detections": "detections",
 }
 MAPS, GREY, MASKS = ("hints", "c2am_maps"), ("saliency_masks", "saliency"), ("affinity_labels", "pseudo_masks", "masks")
-OBJECTS = ("irn_instances", "components", "detections")
 
 
 def block_of(run: RunOnDisk, image_id: str) -> Block:
@@ -72,35 +72,33 @@ def block_of(run: RunOnDisk, image_id: str) -> Block:
 def _panels(run: RunOnDisk, subset: str, row: Row) -> Iterator[tuple[str, str, Panel]]:
     """Artefact, caption and panel of what stages made of an image, in their order."""
     recipes = run.project.recipes
-    stores = recipes.train_subset(run.dataset, subset)
+    subsets = dict.fromkeys((subset, recipes.train_subset(run.dataset, subset)))
     for stage in recipes.artefacts(run.dataset, run.run):
-        places = (run.path(stage, place) for place in dict.fromkeys((subset, stores)))
-        for path in (path for path in places if path is not None and (path.is_dir() and _has(path, row.id))):
-            if stage == "cams":
-                store = MapStore(path)
-                for label in store[row.id][0].tolist():
-                    yield stage, f"CAM {run.classes.names[label]}", heat_panel(store, label)
-            elif stage in MAPS:
-                yield stage, CAPTIONS[stage], heat_panel(MapStore(path))
-            elif stage in GREY:
-                yield stage, CAPTIONS[stage], grey_panel(path)
-            elif stage in MASKS:
-                yield stage, CAPTIONS[stage], mask_panel(path, run.classes)
-            elif stage in OBJECTS:
-                yield stage, CAPTIONS[stage], instance_panel(InstanceStore(path), run.classes, SURE)
-            elif path.suffix == ".zarr" and stage != "instance_labels":  # class maps, also of methods of one's own
-                yield stage, CAPTIONS.get(stage, stage.replace("_", " ")), cam_panel(MapStore(path), run.classes)
-            break
+        found = (run.path(stage, part) for part in subsets)
+        path = next((path for path in found if path is not None and path.is_dir()), None)
+        if path is not None:
+            drawn = _of_store if path.suffix == ".zarr" else _of_folder
+            yield from ((stage, caption, panel) for caption, panel in drawn(run, stage, path, row))
 
 
-def _has(path: Path, image_id: str) -> bool:
-    if path.suffix != ".zarr":
-        return png_of(path, image_id).is_file()
-    return image_id in MapStore(path) if _is_of_maps(path) else image_id in InstanceStore(path)
+def _of_store(run: RunOnDisk, stage: str, path: Path, row: Row) -> Iterator[tuple[str, Panel]]:
+    layout, caption = layout_of(path), CAPTIONS.get(stage, stage.replace("_", " "))
+    if layout.startswith("wsss-maps/"):
+        store = MapStore(path)
+        if row.id in store and stage == "cams":
+            for label in store[row.id][0].tolist():
+                yield f"CAM {run.classes.names[label]}", heat_panel(store, label)
+        elif row.id in store:
+            yield caption, heat_panel(store) if stage in MAPS else cam_panel(store, run.classes)
+    elif layout.startswith("wsss-instances/") and stage != "instance_labels":  # which are some of those before
+        objects = InstanceStore(path)
+        if row.id in objects:
+            yield caption, instance_panel(objects, run.classes, SURE)
 
 
-def _is_of_maps(path: Path) -> bool:
-    return path.parent.name not in OBJECTS and path.parent.name != "instance_labels"
+def _of_folder(run: RunOnDisk, stage: str, path: Path, row: Row) -> Iterator[tuple[str, Panel]]:
+    if png_of(path, row.id).is_file() and stage in GREY + MASKS:
+        yield CAPTIONS[stage], grey_panel(path) if stage in GREY else mask_panel(path, run.classes)
 
 
 def _legend(run: RunOnDisk, row: Row, scores: dict[str, ImageScore]) -> list[tuple[Colour, str]]:

@@ -23,19 +23,33 @@ class LabelledCrops:
     Args:
         resize: smallest and largest longer side, in pixels.
         augmentation: ``none``, ``jitter`` or ``randaug``.
+        squash: the whole picture is resized to the square in place of the first and the last of these steps.
     """
 
-    def __init__(self, manifest: Manifest, classes: int, *, resize: Sequence[int], size: int, augmentation: str):
+    def __init__(
+        self,
+        manifest: Manifest,
+        classes: int,
+        *,
+        resize: Sequence[int],
+        size: int,
+        augmentation: str,
+        squash: bool = False,
+    ):
         self.rows, self.pictures = manifest.rows, Pictures(manifest.rows)
         self.labels = manifest.multi_hot(classes)
-        self.resize, self.size, self.augment = resize, size, AUGMENTATIONS[augmentation]
+        self.resize, self.size, self.augment, self.squash = resize, size, AUGMENTATIONS[augmentation], squash
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, size, size) and ``labels`` (classes,)."""
-        image = resize_longer_side(self.pictures[index], _length(self.resize, rng))
+        image = self.pictures[index]
+        if self.squash:
+            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        else:
+            image = resize_longer_side(image, _length(self.resize, rng))
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = np.asarray(self.augment(image, rng))

@@ -1,6 +1,7 @@
 """The proposals of a split, as a store of instances of no class."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from wsss_core.instances.store import Instances, InstanceWriter
 from wsss_core.maps.store import MapStore
 from wsss_core.proposals.files import find_file, read_proposals
 from wsss_core.proposals.grouping import group_superpixels
-from wsss_core.recipes.settings import GroupingSettings, identity
+from wsss_core.recipes.kinds import ProposalSettings
+from wsss_core.recipes.settings import GroupingSettings, identity, made
 
 # What a store says that its proposals were learnt from, and with it every result that is made of them.
 NOTHING = "nothing: the pictures themselves"
@@ -69,6 +71,38 @@ def make_proposals(
     make = partial(_grouped, settings=settings, maps=None if maps is None else MapStore(maps))
     about = about | {"settings": identity(settings), "supervision": NOTHING if maps is None else MAPS}
     _write(manifest, store, make, about, workers)
+
+
+def make_declared_proposals(
+    *,
+    declared: Mapping[str, Any],
+    folder: Path | None,
+    manifest: Manifest,
+    store: Path,
+    about: dict[str, Any],
+    workers: int = 1,
+) -> None:
+    """Store the proposals that a data set declares, read from files or made.
+
+    Args:
+        declared: what decides about them (``kinds.proposals_declared``).
+        folder: of the files, for those of kind ``files``.
+    """
+    settings = made(ProposalSettings, declared)
+    if settings.kind == "grouping":
+        grouping = GroupingSettings(**{field.name: getattr(settings, field.name) for field in fields(GroupingSettings)})
+        make_proposals(manifest=manifest, store=store, settings=grouping, about=about, workers=workers)
+        return
+    assert folder is not None  # the plan has seen to it
+    import_proposals(
+        manifest=manifest,
+        folder=folder,
+        store=store,
+        limit=settings.limit,
+        supervision=settings.supervision or PUBLISHED,
+        about=about,
+        workers=workers,
+    )
 
 
 def _write(

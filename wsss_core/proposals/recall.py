@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from wsss_core.instances.store import Instances
+from wsss_core.data.manifest import Manifest
+from wsss_core.instances.store import Instances, InstanceStore
 
-COUNTS = (10, 50, 100, 200, 500)
+COUNTS = (10, 20, 50, 100, 200, 500)
 THRESHOLDS = (0.5, 0.7, 0.85)
 
 
@@ -64,4 +65,29 @@ def recall(
             }
             for name, row in zip([*map(str, counts), "all"], best, strict=True)
         },
+    }
+
+
+def evaluate_proposals(
+    *,
+    manifest: Manifest,
+    proposals: InstanceStore,
+    truth: InstanceStore,
+    counts: Sequence[int] = COUNTS,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> dict[str, Any]:
+    """``recall`` of a split, and what the proposals were learnt from (``supervision``).
+
+    Raises:
+        StoreError: stores of another manifest.
+        ValueError: there is no true object.
+    """
+    proposals.check(manifest)
+    truth.check(manifest)
+    found = recall(((proposals[row.id], truth[row.id]) for row in manifest), counts, thresholds)
+    return {
+        "images": len(manifest),
+        **found,
+        "true_objects_from": truth.about["truth"],
+        "supervision": proposals.about["supervision"],
     }

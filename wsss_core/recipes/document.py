@@ -5,9 +5,9 @@
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter
@@ -70,7 +70,21 @@ def config_schema() -> Schema:
 def of_class(kind: type) -> Schema:
     """The schema of a section: defaults, titles and demands left out, since a layer holds only what differs."""
     schema = TypeAdapter(kind).json_schema(ref_template="#/{model}")
-    return _inlined(schema, schema.pop("$defs", {}), required=issubclass(kind, DataSet))
+    shared = schema.pop("$defs", {})
+    _describe(schema, kind)
+    for hint in get_type_hints(kind).values():
+        for inner in (hint, *get_args(hint)):
+            if getattr(inner, "__name__", "") in shared:
+                _describe(shared[inner.__name__], inner)
+    return _inlined(schema, shared, required=issubclass(kind, DataSet))
+
+
+def _describe(schema: Schema, kind: type) -> None:
+    """Descriptions of what a section has from those that it is based on; pydantic reads those of its own alone."""
+    for base in filter(is_dataclass, kind.__mro__[1:]):
+        for name, node in TypeAdapter(base).json_schema()["properties"].items():
+            if "description" in node:
+                schema["properties"][name].setdefault("description", node["description"])
 
 
 def _inlined(node: Any, shared: Schema, *, required: bool) -> Any:

@@ -15,7 +15,7 @@ from wsss_core.recipes.class_names import COCO_CLASSES, DEMO_CLASSES, VOC_CLASSE
 from wsss_core.recipes.config import RecipeError, ordered
 from wsss_core.recipes.label_table import IMAGE_SUFFIXES, check_classes, digest_of_rows, read_class_folders, read_table
 from wsss_core.recipes.names import unknown
-from wsss_core.recipes.settings import Count, Name, Number, Section, Share
+from wsss_core.recipes.settings import Count, GroupingSettings, Name, Number, Section, Share, identity, made
 
 Byte = Annotated[int, Ge(0), Le(255)]
 
@@ -35,6 +35,20 @@ class Splits(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProposalSettings(GroupingSettings):
+    """Masks that may be objects, the same for all runs that choose among them."""
+
+    kind: Literal["grouping", "files"]
+    """grouping: groups of superpixels, made here; files: those of some other work, of which limit alone counts beside
+    the next two keys."""
+    folders: Annotated[dict[str, Name], MinLen(1)] | None = None
+    """Folder of the files of each subset, an image a file (docs/cim.md)."""
+    supervision: Name | None = None
+    """What the masks in the files were learnt from, in words, which every result repeats; null is that of COB and
+    MCG."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataSet(Section):
     """What every data set declares beside ``settings`` and ``runs``."""
 
@@ -45,6 +59,8 @@ class DataSet(Section):
     longest_side: Annotated[int, Ge(64)] | None = None
     """Length in pixels of the longer side that larger photos are worked on at, in every stage; masks are written at the
     photo's own size. null works on every photo as it is."""
+    proposals: ProposalSettings | None = None
+    """Masks that may be objects, for runs whose instances are CIM's; null for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,6 +398,15 @@ def check_names(name: str, declared: Declared) -> None:
     for one in declared["classes"] or ():
         if one not in kind.names(declared):
             raise RecipeError(f"datasets.{name}.classes: {unknown('class', one, kind.names(declared), 'there are')}")
+    proposals = declared.get("proposals") or {"kind": None}
+    if proposals["kind"] == "files":
+        if not proposals.get("folders"):
+            raise RecipeError(
+                f"datasets.{name}.proposals.folders: kind files needs the folder of each subset, as in "
+                f"{{{declared['splits']['train']}: data/proposals}}"
+            )
+        for subset in proposals["folders"]:
+            check_subset(declared, subset, f"datasets.{name}.proposals.folders: ")
 
 
 def check_subset(declared: Declared, subset: str, where: str = "") -> None:
@@ -468,6 +493,15 @@ def missing_objects(declared: Declared, subset: str) -> dict[str, str]:
         if not any(place.is_dir() for place in places):
             found[Path(declared["sbd"] or "sbd (null)", "inst")] = f"true objects of SBD, {sources.SBD}"
     return _absent(found)
+
+
+def proposals_declared(declared: Declared) -> dict[str, Any]:
+    """What decides about the proposals of a data set beside its images and the files; empty where it has none."""
+    if not declared.get("proposals"):
+        return {}
+    found = made(ProposalSettings, declared["proposals"])
+    own = {field.name for field in fields(GroupingSettings)} if found.kind == "grouping" else {"limit", "supervision"}
+    return {"kind": found.kind, **{key: value for key, value in identity(found).items() if key in own}}
 
 
 def has_masks(declared: Declared) -> bool:

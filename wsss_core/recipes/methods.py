@@ -6,7 +6,8 @@ A run has six slots. What a slot makes is what the next ones take in::
     saliency       class maps or nothing  -> where there is any object
     refinement     class maps, saliency   -> pseudo masks
     segmentation   pseudo masks           -> network, masks
-    instances      what refines the masks -> masks of single objects, of the training images
+    instances      what refines the masks, or a classifier and the data set's proposals
+                                          -> masks of single objects, of the training images
     detection      those masks            -> network, masks of single objects
 
 A new method is an entry of ``METHODS``, sections of settings for what is its own, and, where it has a stage that no
@@ -58,6 +59,11 @@ SECTIONS: dict[str, dict[str, type]] = {
     "instances": {
         "irn": s.IrnSettings,
         "components": s.ComponentSettings,
+        "peaks": s.PeakSettings,
+        "proposal_labels": s.ProposalLabelSettings,
+        "cim": s.CimSettings,
+        "proposal_scores": s.ProposalScoreSettings,
+        "selection": s.SelectionSettings,
         "labels": s.InstanceLabelSettings,
         "scores": s.InstanceScoreSettings,
     },
@@ -153,10 +159,9 @@ def _segmentation(network: str) -> Method:
 
 def _instances(*stages: Stage, **values: Mapping[str, Any]) -> Method:
     """Instances of the training images; those that are sure enough are what a detector learns from."""
-    made = stages[-1]
-    own = tuple(name for name in made.sections if "." not in name)
+    own = [name for stage in stages for name in stage.sections if "." not in name]
     return Method(
-        stages=(*stages, Stage("instance_labels", (made.makes,), ("labels",))),
+        stages=(*stages, Stage("instance_labels", (stages[-1].makes,), ("labels",))),
         sections=(*own, "labels", "scores"),
         values=values,
     )
@@ -175,6 +180,25 @@ METHODS: dict[str, dict[str, Method]] = {
         ),
         "poc": _prior("puzzle", "erasing", classifier=_TILED),
         "pnoc": _prior("puzzle", "erasing", "discriminator", classifier=_TILED),
+        "prm": _prior(  # PRM's classifier, whose peaks CIM starts from
+            classifier={
+                "backbone": "resnet50",
+                "output_stride": 32,
+                "head_bias": True,
+                "pooling": "peaks",
+                "squash": True,
+                "crop": 448,
+                "augmentation": "none",
+                "batch_size": 16,
+                "epochs": 20,
+                "learning_rate": 1e-4,
+                "head_rate": 100,
+                "momentum": 0.9,
+                "as_irnet": True,
+                "label_smoothing": 0.0,
+                "precision": "float32",
+            },
+        ),
         "recam": _prior(
             "reactivation",
             # 5e-4 for the second head, a tenth of it for all that is trained already (the paper has one rate)
@@ -216,6 +240,13 @@ METHODS: dict[str, dict[str, Method]] = {
     "instances": {
         "irn": _instances(Stage("irn_instances", ("affinity", "cams"), ("irn", "refinement.walk"))),
         "components": _instances(Stage("components", ("pseudo_masks", "refined"), ("components",))),
+        "cim": _instances(  # its proposals belong to the data set
+            Stage("peaks", ("classifier",), ("peaks",)),
+            Stage("proposal_labels", ("peaks",), ("proposal_labels",)),
+            Stage("cim", ("proposal_labels",), ("cim",)),
+            Stage("proposal_scores", ("cim",), ("proposal_scores",)),
+            Stage("cim_instances", ("proposal_scores",), ("selection",)),
+        ),
         "truth": Method(stages=(), truth=True),
     },
     "detection": {

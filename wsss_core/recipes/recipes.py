@@ -17,6 +17,7 @@ from wsss_core.recipes.settings import Ramp, Steps, identity, plain
 from wsss_core.recipes.slots import REFERENCES, Slot, ancestry, resolve
 from wsss_core.recipes.tree import MADE_WITH
 
+TERMS_OF_MEANS = {"puzzle", "erasing", "discriminator", "reactivation"}  # sections of a prior
 SUBSET = "[A-Za-z0-9_]+"  # a subset's name, which is a part of paths
 NAME = "[A-Za-z0-9_-]+"  # of a run, a data set, a table
 
@@ -284,12 +285,21 @@ class Recipes:
                 artefact = result
             elif take == "refined":
                 artefact = getattr(self.method(dataset, name, "refinement"), "maps", None) or "pseudo_masks"
-            elif (take == "pseudo_masks" and self.trains_on_truth(dataset, name)) or (
-                take == "instance_labels" and self.learns_true_objects(dataset, name)
-            ):
+            elif self._left_alone(dataset, name, take):
                 continue
             found.append((take, artefact, self.source(dataset, run, artefact)))
         return found
+
+    def _left_alone(self, dataset: str, name: str, take: str) -> bool:
+        """Whether a stage does without what it takes in other runs."""
+        match take:
+            case "pseudo_masks":
+                return self.trains_on_truth(dataset, name)
+            case "instance_labels":
+                return self.learns_true_objects(dataset, name)
+            case "proposal_labels":
+                return not self.section(dataset, name, "instances.cim").cluster_labels
+        return False
 
     def trains_on_truth(self, dataset: str, run: str) -> bool:
         """Whether the segmentation network of a run learns from true masks."""
@@ -368,6 +378,14 @@ class Recipes:
             )
         if found.method == "components" and not (refinement.method and METHODS["refinement"][refinement.method].maps):
             raise RecipeError(f"{where}: components needs pseudo masks: the run's refinement makes none")
+        if cim := found.sections.get("cim"):
+            if cim.strategy == "cim" and not cim.integrity_head:
+                raise RecipeError(f"{where}.cim: the strategy cim needs integrity_head: true, or say strategy: mist")
+            if len(cim.branch_weights) != cim.branches:
+                raise RecipeError(
+                    f"{where}.cim.branch_weights has {len(cim.branch_weights)} values for {cim.branches} branches: "
+                    "name one for each"
+                )
 
     def _check_prior(self, dataset: str, name: str, found: Slot, where: str) -> None:
         method, classifier = METHODS["prior"][str(found.method)], found.sections["classifier"]
@@ -385,6 +403,8 @@ class Recipes:
             raise RecipeError(f"{where}.classifier: label_loss takes labels as they are, so set label_smoothing to 0")
         if classifier.weights == "ordinary" and not found.references:
             raise RecipeError(f"{where}.classifier.weights is 'ordinary', but the run names no ordinary classifier")
+        if classifier.pooling and len(found.sections.keys() & TERMS_OF_MEANS):
+            raise RecipeError(f"{where}.classifier.pooling: {found.method} scores maps by their means: leave it null")
         if "puzzle" in found.sections:
             # each tile needs a whole number of cells, or the merged maps have another size than the image's
             side = round(found.sections["puzzle"].pieces ** 0.5) * classifier.output_stride

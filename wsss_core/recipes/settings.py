@@ -174,8 +174,8 @@ class ClassifierSettings(Section):
     learning_rate: Scale[NotNegative] = 0.1
     """Rate of pretrained weights; it falls towards 0 by (1 - n/N)^0.9 over the updates. Biases have twice as much as
     weights."""
-    head_rate: Literal[1, 10] = 10
-    """Factor of the learning rate of new layers; 1 in OC-CSE's own classifier."""
+    head_rate: Literal[1, 10, 100] = 10
+    """Factor of the learning rate of new layers; 1 in OC-CSE's own classifier, 100 in PRM's."""
     weight_decay: NotNegative = 1e-4
     """Weight decay."""
     momentum: Annotated[float, Gt(0), Lt(1)] | None = None
@@ -184,6 +184,13 @@ class ClassifierSettings(Section):
     as_irnet: bool | None = None
     """IRNet's way, which ReCAM shares: biases have the rate and the decay of weights, and the last layer starts from
     PyTorch's usual values. Null is that of Puzzle-CAM, OC-CSE and P-NOC."""
+    head_bias: bool | None = None
+    """The last layer has a bias, as PRM's; null for none."""
+    pooling: Literal["peaks"] | None = None
+    """How a class map becomes a score for the loss of the labels: null, its mean; peaks, the mean of its peaks once it
+    is eight times as large (PRM)."""
+    squash: bool | None = None
+    """Training images are squashed to crop x crop pixels, whatever their aspect, in place of resize and crop (PRM)."""
     label_loss: Literal["softmax", "softmax_if_single"] | None = None
     """In place of binary cross-entropy, the softmax cross-entropy with the labels over their sum, for all images or for
     those with one class (ReCAM, table 1). Label smoothing has no part in it."""

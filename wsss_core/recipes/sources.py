@@ -20,6 +20,13 @@ VOC = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 SBD = "http://home.bharathh.info/pubs/codes/SBD/download.html"
 SBD_MASKS = f"SegmentationClassAug, README of https://github.com/DrSleep/tensorflow-deeplab-resnet, or cls of {SBD}"
 COCO = "https://cocodataset.org/#download"
+# CIM's page links the copies that its numbers were made with
+PROPOSALS = (
+    "proposals, {image id}.mat with `superpixels`, `labels` and `scores` (COB, "
+    "http://www.vision.ee.ethz.ch/~cvlsegmentation/cob/, or MCG, "
+    "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/mcg/) or with `maskmat` (docs/DATASET.md of "
+    "https://github.com/ZechengLi19/CIM); or say `proposals: {kind: grouping}`, which needs none"
+)
 
 
 def fetched(backbone: str) -> bool:

@@ -19,6 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Manifest
 from wsss_core.instances.store import Instances, InstanceStore, instances_of
+from wsss_core.proposals.recall import evaluate_proposals
 from wsss_core.recipes.settings import InstanceScoreSettings
 
 Protocol = Literal["coco", "voc"]
@@ -171,11 +172,16 @@ def evaluate_instances(
     truth: InstanceStore,
     detections: InstanceStore,
     settings: InstanceScoreSettings,
+    proposals: InstanceStore | None = None,
 ) -> dict[str, Any]:
     """Score the instances of a split.
 
     Beside the scores of all pictures stand those of some, told apart by the true objects: with several of a class, and
     with two of a class that touch.
+
+    Args:
+        proposals: what the instances were chosen from, if anything; then their recall stands beside, which no choice
+            can exceed.
 
     Raises:
         StoreError: the truth is of another manifest, or an image has no instances in the store.
@@ -194,7 +200,19 @@ def evaluate_instances(
             for name, which in groups.items()
         },
         "true_objects_from": truth.about["truth"],
+        **({} if proposals is None else {"proposals": _limits(manifest, proposals, truth, settings)}),
     }
+
+
+def _limits(
+    manifest: Manifest, proposals: InstanceStore, truth: InstanceStore, settings: InstanceScoreSettings
+) -> dict[str, Any]:
+    """What the best choice among proposals would find at each overlap, their number, what they were learnt from."""
+    found = evaluate_proposals(
+        manifest=manifest, proposals=proposals, truth=truth, counts=(), thresholds=settings.thresholds
+    )
+    names = {"a_picture": found["proposals"], "supervision": found["supervision"]}
+    return {"recall": found["first"]["all"]["recall"], **names}
 
 
 def _scores(
