@@ -155,7 +155,7 @@ def test_frozen_parameters_are_in_no_group_of_the_optimiser():
 
 
 def test_an_unknown_frozen_part_is_refused():
-    with pytest.raises(ValueError, match="frozen must be one of none, stem, .*, not 'top'"):
+    with pytest.raises(ValueError, match=r"frozen must be one of none, stem, .*, not 'top'"):
         Classifier(build_backbone("test_resnet"), 4, frozen="top")
 
 

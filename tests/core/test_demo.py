@@ -113,12 +113,14 @@ def test_the_telling_part_is_small_and_its_contrast_high(name):
 
 def test_the_numbers_of_objects_and_the_masks_agree(pictures):
     for _, mask, boxes, numbers in pictures:
-        assert ((mask == 0) == (numbers == 0)).all() and ((mask == VOID) == (numbers == VOID)).all()
+        assert ((mask == 0) == (numbers == 0)).all()
+        assert ((mask == VOID) == (numbers == VOID)).all()
         for number, (name, (left, top, right, bottom)) in enumerate(boxes, start=1):
             ys, xs = np.nonzero(numbers == number)
             assert set(mask[ys, xs].tolist()) == {DEMO_CLASSES.index(name) + 1}
             # the border that an object in front has lies on the one behind
-            assert left - 1 <= xs.min() and xs.max() <= right - 1 and top - 1 <= ys.min() and ys.max() <= bottom - 1
+            assert left - 1 <= xs.min() <= xs.max() <= right - 1
+            assert top - 1 <= ys.min() <= ys.max() <= bottom - 1
 
 
 def test_twins_are_of_a_kind_that_is_there_and_some_touch(pictures):
@@ -130,7 +132,8 @@ def test_twins_are_of_a_kind_that_is_there_and_some_touch(pictures):
         if len(boxes) == len(before):
             continue  # no place
         twins += 1
-        assert len(boxes) == len(before) + 1 and names[-1] in names[:-1]
+        assert len(boxes) == len(before) + 1
+        assert names[-1] in names[:-1]
         partners = [number for number, name in enumerate(names[:-1], start=1) if name == names[-1]]
         near = cv2.dilate((numbers == len(names)).astype(np.uint8), np.ones((5, 5)))
         touching += bool((near.astype(bool) & np.isin(numbers, partners)).any())

@@ -93,7 +93,14 @@ def planned(**flat) -> dict[str, dict[str, Any]]:
     config = {
         "seeds": [1],
         "runs": {"mine": {"prior": {"method": "flat", **({"flat": flat} if flat else {})}}},
-        "datasets": {"tiny": {"kind": "demo", "images": {"train": 8, "val": 8}, "settings": {"prior": {"classifier": small}}, "splits": SPLITS}},
+        "datasets": {
+            "tiny": {
+                "kind": "demo",
+                "images": {"train": 8, "val": 8},
+                "settings": {"prior": {"classifier": small}},
+                "splits": SPLITS,
+            }
+        },
     }
     return Recipes(config).stage_settings("tiny", "mine", "classifier")
 

@@ -52,7 +52,8 @@ def test_the_conda_environment_has_the_versions_of_the_lock():
 
 def test_every_direct_dependency_is_in_the_lock():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    direct = [*project["dependencies"], *(name for names in project["optional-dependencies"].values() for name in names)]
+    further = project["optional-dependencies"].values()
+    direct = [*project["dependencies"], *(name for names in further for name in names)]
     assert {re.match(r"[\w-]+", line)[0] for line in direct} <= set(pins())
 
 

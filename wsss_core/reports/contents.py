@@ -67,7 +67,7 @@ SCORES = (
 INSTANCE_SCORES = (
     Score("irn_ap", None, "irn_instances", "scored", "instances.scores"),
     Score("components_ap", None, "components", "scored", "instances.scores"),
-    Score("cim_ap", None, "cim_instances", "scored", "instances.scores"),
+    Score("cim_ap", None, "cim_instances", "val", "instances.scores"),
     Score("detections_ap", None, "detections", "val", "detection.scores"),
 )
 LOOKED_AT = ("cams", "saliency_masks", "saliency", "affinity_labels", "pseudo_masks", "masks")  # by check_health
