@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader, Dataset
 from wsss_core.affinity.network import AffinityNet
 from wsss_core.affinity.pairs import affinity_loss, displacement_loss
 from wsss_core.base.checkpoints import read_model, save_model
-from wsss_core.base.jobs import digest_of
 from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Manifest
 from wsss_core.data.mask_folder import folder_digest, read_folder_mask
@@ -20,11 +19,10 @@ from wsss_core.data.pictures import Pictures
 from wsss_core.data.samples import MaskedCrops
 from wsss_core.data.transforms import normalized_crop
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import fit, placed
+from wsss_core.fitting.loop import fit, placed, training_digest
 from wsss_core.fitting.optim import PolySGD
 from wsss_core.fitting.precision import Precision
 from wsss_core.networks.backbones import build_backbone
-from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import AffinitySettings, identity
 
 DISPLACEMENT_RATE = 10  # of IRNet, as a factor of the learning rate of the edges
@@ -99,14 +97,8 @@ def train_affinity(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(
-            REVISION["train_affinity"],
-            list(classes.names),
-            identity(settings),
-            manifest.digest(),
-            seed,
-            weights,
-            folder_digest(labels),
+        digest=training_digest(
+            "train_affinity", classes, manifest, seed, identity(settings), weights, folder_digest(labels)
         ),
         lr=lambda: step.optimizer.lr,
     )

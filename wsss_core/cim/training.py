@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from wsss_core.base.checkpoints import save_model
-from wsss_core.base.jobs import digest_of
 from wsss_core.cim.labels import ProposalLabels
 from wsss_core.cim.losses import cluster_loss, image_loss, refinement_losses
 from wsss_core.cim.mining import Mined, assign, mined_by_cim, mined_by_mist, sampled
@@ -20,13 +19,12 @@ from wsss_core.data.manifest import Manifest
 from wsss_core.data.pictures import Pictures
 from wsss_core.data.samples import network_input
 from wsss_core.fitting.loader import CountedLoader
-from wsss_core.fitting.loop import fit, placed
+from wsss_core.fitting.loop import fit, placed, training_digest
 from wsss_core.fitting.optim import StepSGD, parameter_groups
 from wsss_core.fitting.precision import Precision
 from wsss_core.instances.store import InstanceStore
 from wsss_core.networks.backbones import fix_batch_norm, freeze
 from wsss_core.proposals.overlaps import overlaps_of
-from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import CimSettings, identity
 
 logger = logging.getLogger(__name__)
@@ -256,16 +254,8 @@ def train_cim(
         epochs=loader.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(
-            REVISION["train_cim"],
-            list(classes.names),
-            network,
-            identity(settings),
-            manifest.digest(),
-            seed,
-            weights,
-            store.digest(),
-            labels if clusters is not None else None,
+        digest=training_digest(
+            "train_cim", classes, manifest, seed, identity(settings), weights, store.digest(), clusters and labels
         ),
         lr=lambda: step.optimizer.lr,
     )

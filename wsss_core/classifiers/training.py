@@ -9,7 +9,6 @@ import torch
 
 from wsss_core.base.checkpoints import save_model
 from wsss_core.base.files import whole
-from wsss_core.base.jobs import digest_of
 from wsss_core.classifiers.network import Classifier, build_classifier, load_classifier
 from wsss_core.classifiers.step import ClassifierStep, Training
 from wsss_core.classifiers.terms import build_terms
@@ -18,9 +17,8 @@ from wsss_core.data.manifest import Manifest
 from wsss_core.data.mixing import Mixed
 from wsss_core.data.samples import LabelledCrops
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import fit, placed
+from wsss_core.fitting.loop import fit, placed, training_digest
 from wsss_core.networks.batch_norm import group_batch_norm
-from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import ClassifierSettings, identity
 
 
@@ -93,15 +91,7 @@ def train_classifier(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(
-            REVISION["train_classifier"],
-            list(classes.names),
-            sections,
-            manifest.digest(),
-            seed,
-            weights,
-            ordinary,
-        ),
+        digest=training_digest("train_classifier", classes, manifest, seed, sections, weights, ordinary),
         lr=lambda: step.learner.optimizer.lr,
         after_epoch=kept,
     )

@@ -87,19 +87,7 @@ def predict(
         CheckpointError: a damaged checkpoint.
     """
     _check_output(out, folder, overwrite)
-    kind, recipe, _ = read_checkpoint(checkpoint)
-    if kind not in ("segmentation", "maskrcnn"):
-        raise CommandError(
-            f"{checkpoint} holds a {kind}, which predicts nothing by itself: name segmentation.pt or maskrcnn.pt"
-        )
-    if classes is None and "names" not in recipe:
-        raise CommandError(
-            f"{checkpoint} does not name its classes, as it was trained by an earlier version: name the table of its "
-            "data set with --classes, such as results/voc/classes.csv"
-        )
-    known = Classes.read(classes) if classes else classes_of(recipe)
-    if len(known) + 1 != (outputs := recipe.get("classes") or recipe["network"]["classes"]):
-        raise CommandError(f"{classes or checkpoint} has {len(known)} classes, the network {outputs - 1}")
+    kind, known = _network_of(checkpoint, classes)
     manifest, faults = manifest_of_photos(folder, workers or cores())
     where = device_of(device)
     about: dict[str, Any] = {
@@ -136,6 +124,24 @@ def predict(
         text = json.dumps({**about, **provenance(where)}, indent=2, ensure_ascii=False)
         (partial_folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return Predicted(len(manifest), faults)
+
+
+def _network_of(checkpoint: Path, classes: Path | None) -> tuple[str, Classes]:
+    """The kind of network that a checkpoint holds, and the classes that it predicts."""
+    kind, recipe, _ = read_checkpoint(checkpoint)
+    if kind not in ("segmentation", "maskrcnn"):
+        raise CommandError(
+            f"{checkpoint} holds a {kind}, which predicts nothing by itself: name segmentation.pt or maskrcnn.pt"
+        )
+    if classes is None and "names" not in recipe:
+        raise CommandError(
+            f"{checkpoint} does not name its classes, as it was trained by an earlier version: name the table of its "
+            "data set with --classes, such as results/voc/classes.csv"
+        )
+    known = Classes.read(classes) if classes else classes_of(recipe)
+    if len(known) + 1 != (outputs := recipe.get("classes") or recipe["network"]["classes"]):
+        raise CommandError(f"{classes or checkpoint} has {len(known)} classes, the network {outputs - 1}")
+    return kind, known
 
 
 def _check_output(out: Path, photos: Path, overwrite: bool) -> None:

@@ -17,8 +17,11 @@ from torch.utils.tensorboard import SummaryWriter
 import wsss_core
 from wsss_core.base.files import alone, check_zip, reading, whole
 from wsss_core.base.jobs import digest_of
+from wsss_core.data.classes import Classes
+from wsss_core.data.manifest import Manifest
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.record import LossRecord
+from wsss_core.recipes.revisions import REVISION
 
 logger = logging.getLogger(__name__)
 PACKAGE = Path(wsss_core.__file__).parent
@@ -89,6 +92,11 @@ def fit(
             _check_risen(record, epoch, epochs, output)
             after_epoch(epoch + 1)
             _keep(output, made_by | {"first_losses": first_losses}, state, history, epoch + 1)
+
+
+def training_digest(rule: str, classes: Classes, manifest: Manifest, seed: int, *further: object) -> str:
+    """What a training is made from, for ``fit`` to compare; of ``further``, a path stands for its file's content."""
+    return digest_of(REVISION[rule], list(classes.names), manifest.digest(), seed, *further)
 
 
 def placed(model: nn.Module, device: torch.device, *, compiled: bool = False) -> nn.Module:

@@ -10,17 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss_core.base.checkpoints import save_model
-from wsss_core.base.jobs import digest_of
 from wsss_core.data.classes import Classes, DataError, described
 from wsss_core.data.manifest import Manifest
 from wsss_core.data.pictures import Pictures
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import fit, placed
+from wsss_core.fitting.loop import fit, placed, training_digest
 from wsss_core.fitting.optim import StepSGD
 from wsss_core.fitting.precision import Precision
 from wsss_core.instances.maskrcnn import MaskRCNN, Target, build_maskrcnn, resized, scaled_size
 from wsss_core.instances.store import Instances, InstanceStore
-from wsss_core.recipes.revisions import REVISION
 from wsss_core.recipes.settings import MaskrcnnSettings, identity
 
 logger = logging.getLogger(__name__)
@@ -219,16 +217,7 @@ def train_maskrcnn(
         epochs=settings.epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(
-            REVISION["train_maskrcnn"],
-            list(classes.names),
-            network,
-            identity(settings),
-            manifest.digest(),
-            seed,
-            weights,
-            store.digest(),
-        ),
+        digest=training_digest("train_maskrcnn", classes, manifest, seed, identity(settings), weights, store.digest()),
         lr=lambda: step.optimizer.lr,
     )
     recipe = {"network": network, "instances": store.about, **described(classes)}

@@ -239,6 +239,7 @@ class _Column:
         self.count = 0
 
     def append(self, values: np.ndarray) -> None:
+        """Take further values; whole shards of them are written at once."""
         self.waiting.append(values)
         self.count += len(values)
         if self.count >= self.shard:

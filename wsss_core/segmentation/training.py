@@ -19,8 +19,7 @@ from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import folder_digest, read_folder_mask
 from wsss_core.data.masks import nearest
 from wsss_core.fitting.loader import EpochLoader
-from wsss_core.fitting.loop import fit, placed
-from wsss_core.recipes.revisions import REVISION
+from wsss_core.fitting.loop import fit, placed, training_digest
 from wsss_core.recipes.settings import DeeplabV2Settings, DeeplabV3PlusSettings, identity
 from wsss_core.segmentation.step import MaskStep
 from wsss_core.segmentation.v2 import build_deeplabv2
@@ -102,15 +101,8 @@ def train_segmentation(
         epochs=epochs,
         state=step.state(),
         output=output,
-        digest=digest_of(
-            REVISION["train_segmentation"],
-            list(classes.names),
-            recipe,
-            identity(settings),
-            manifest.digest(),
-            seed,
-            weights,
-            masks_digest,
+        digest=training_digest(
+            "train_segmentation", classes, manifest, seed, recipe, identity(settings), weights, masks_digest
         ),
         lr=lambda: step.optimizer.lr,
     )
