@@ -7,6 +7,7 @@ import pytest
 
 from wsss_core.recipes.config import RecipeError
 from wsss_core.recipes.methods import METHODS, SECTIONS, SLOTS
+from wsss_core.recipes.names import unknown
 from wsss_core.recipes.recipes import Recipes
 
 CONFIG: dict[str, Any] = {
@@ -220,11 +221,21 @@ def test_an_unknown_run_lists_the_runs(recipes):
         recipes.flat("voc", "poc")
 
 
+def test_of_an_unknown_run_on_an_unknown_data_set_the_data_set_is_named(recipes):
+    with pytest.raises(RecipeError, match=r"unknown data set 'farm'; .*--configfile"):
+        recipes.flat("farm", "own")
+
+
+def test_many_names_are_not_all_listed():
+    assert unknown("run", "xyz", [f"run{n}" for n in range(80)], "there are").endswith("run13, run14 and 65 more")
+    assert unknown("run", "rum7", [f"run{n}" for n in range(80)], "there are").startswith("unknown run 'rum7' (did")
+
+
 def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(recipes):
     with pytest.raises(RecipeError, match=r"unknown run 'pnok'; .* \(did you mean pnoc\?\)"):
         recipes.flat("voc", "pnok")
     with pytest.raises(
-        RecipeError, match=r"unknown data set 'dmo'; config\.yaml has voc, demo \(did you mean demo\?\)"
+        RecipeError, match=r"unknown data set 'dmo'; config\.yaml has voc, demo \(did you mean demo\?\); .*--configfile"
     ):
         recipes.flat("dmo", "pnoc")
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable
 
-MANY = 15  # names that are too many for a line, if the one that was meant is known
+MANY = 15  # names that fit into a line
 
 
 def near(name: str, known: Iterable[str], most: int = 3) -> list[str]:
@@ -21,10 +21,11 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str], said: str) -> str:
-    """What to say of a name that is not there: those that are, if they are few, and which may have been meant."""
+    """What to say of a name that is not there: those that are, and which may have been meant; of many, the first."""
     names = list(known)
     question = meant(name, names)
-    listed = f"; {said} {', '.join(names)}" if len(names) <= MANY or not question else ""
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    listed = f"; {said} {', '.join(names[:MANY])}{more}" if not (more and question) else ""
     return f"unknown {kind} {name!r}{listed}" + (f" ({question})" if question else "")
 
 

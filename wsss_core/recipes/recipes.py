@@ -62,7 +62,8 @@ class Recipes:
     def data_set(self, name: str) -> dict[str, Any]:
         """A data set as config.yaml declares it."""
         if name not in self.datasets:
-            raise RecipeError(unknown("data set", name, self.datasets, "config.yaml has"))
+            said = unknown("data set", name, self.datasets, "config.yaml has")
+            raise RecipeError(f"{said}; a file that declares it goes in with --configfile")
         return self.datasets[name]
 
     def seeded(self, run: str) -> list[str]:
@@ -78,10 +79,10 @@ class Recipes:
 
     def slot(self, dataset: str, run: str, slot: str) -> Slot:
         """What a run has in a slot on a data set; what it takes from another run is not followed."""
+        self.data_set(dataset)  # before the run: where neither is known, a file of config is likely to be missing
         name, _ = self.parse(run)
         key = dataset, name, slot
         if key not in self._slots:
-            self.data_set(dataset)
             self._slots[key] = resolve(self.config, dataset, name, slot)
             self._check_slot(dataset, name, slot)
         return self._slots[key]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from wsss_core.recipes.config import RecipeError
-from wsss_core.recipes.names import near, unknown
+from wsss_core.recipes.names import near
 from wsss_core.recipes.recipes import Recipes
 from wsss_core.recipes.tree import OF_DATASET, OF_RUN, Tree
 
@@ -21,8 +21,10 @@ def nothing_makes(path: str, tree: Tree, recipes: Recipes) -> str:
     if inside == path:
         return f"{said}: targets lie under {tree.results}/, such as {tree.results}/demo/pnoc/seg_miou.json"
     dataset, _, rest = inside.partition("/")
-    if dataset not in recipes.datasets:
-        return f"{said}: {unknown('data set', dataset, recipes.datasets, 'config.yaml has')}"
+    try:
+        recipes.data_set(dataset)
+    except RecipeError as error:
+        return f"{said}: {error}"
     try:
         known = list(_filled(OF_DATASET.values(), recipes, dataset))
         run = rest.partition("/")[0]
