@@ -25,6 +25,10 @@ if workflow.is_main_process:
 check_config(config, workflow.basedir)
 
 
+# the first page of snakemake --report
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/prior.smk"

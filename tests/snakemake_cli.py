@@ -21,7 +21,7 @@ SCORES = (
 )
 
 # Snakemake takes longer to import than to plan, so calls that start no job are forked from a process that has it.
-WITHOUT_JOBS = {"--dry-run", "--summary", "--touch", "--dag"}
+WITHOUT_JOBS = {"--dry-run", "--summary", "--touch", "--dag", "--report", "--rulegraph"}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["pytest", "snakemake.cli", "snakemake_executor_plugin_slurm"])
 

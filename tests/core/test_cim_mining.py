@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wsss_core.cim.losses import cluster_loss, image_loss, refinement_losses
-from wsss_core.cim.mining import Mined, Targets, assign, mine, mine_mist, mined_by_cim, sampled
+from wsss_core.cim.mining import Mined, Targets, assign, mine, mine_mist, sampled
 from wsss_core.proposals.overlaps import overlaps
 
 CLASSES = 20
@@ -84,7 +84,7 @@ def test_the_golden_losses_of_the_anti_noise_branch():
 
 def test_the_dense_form_says_the_same_as_the_short_one():
     iou, containment = of(rectangles(12, *RECTANGLES))
-    short, dense = (f(*branch(0), iou, containment, LABELS, 0.3, 0.25) for f in (mine, mined_by_cim))
+    short, dense = (mine(*branch(0), iou, containment, LABELS, 0.3, 0.25, dense=dense) for dense in (False, True))
     there = dense.classes > 0
     assert all(torch.equal(a, b[there]) for a, b in zip(short, dense, strict=True))
     targets = [assign(found, iou, 0.25, 0.5) for found in (short, dense)]

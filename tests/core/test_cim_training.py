@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -296,6 +297,20 @@ def test_a_long_gradient_is_cut_where_the_settings_say_so(tiny, ready):
     assert 0 < math.sqrt(moved) <= 2 * 1e-3  # biases move twice as far
 
 
+def test_more_proposals_than_memory_are_said_with_the_way_out(tiny, ready, tmp_path, monkeypatch):
+    def full(self, *given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nfurther lines")
+
+    monkeypatch.setattr(CimNetwork, "forward", full)
+    model, batch = prepared(build_cim(**NETWORK), "none"), batch_of(tiny, ready, settings())
+    count = len(batch["boxes"])
+    message = rf"^{count} proposals of a picture do not fit .*: set limit of the data set's proposals lower, .* 9 GiB$"
+    with pytest.raises(DataError, match=message):
+        CimStep(model, settings(), CPU)(batch, 0)
+    with pytest.raises(DataError, match="do not fit into the device's memory"):
+        scores_of(tiny, ready, tmp_path / "s.zarr", model)
+
+
 def test_mining_has_no_gradient(tiny, ready):
     """What a branch learns must not teach the branch that it was mined from: the last one alone gets a gradient."""
     own = settings(cluster_labels=False)
@@ -452,6 +467,80 @@ def test_scores_are_means_over_sizes_and_directions(tiny, ready, tmp_path):
                 scores = model(network_input(shown["pixels"][None]), shown["boxes"], shown["crops"])
             expected = expected + (scores.classification[1:] * scores.integrity[1:]).mean(0)[:, 1:] / 4
     np.testing.assert_allclose(store[row.id], expected, rtol=1e-5)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The pictures that the network has looked at, by the number of their calls."""
+    monkeypatch.setattr("wsss_core.cim.scores.PART", 3)
+    calls = []
+    ours = CimNetwork.forward
+    monkeypatch.setattr(CimNetwork, "forward", lambda self, *given: calls.append(1) or ours(self, *given))
+    return calls
+
+
+def scores_of(tiny, ready, store, model, **changes):
+    settings = ProposalScoreSettings(**{"longer_sides": (48,), "mirror": False} | changes)
+    score_proposals(model=model, manifest=tiny.manifest, proposals=ready.proposals, store=store, settings=settings,
+                    about={}, device=CPU)  # fmt: skip
+    found = ScoreStore(store)
+    return {name: found[name] for name in found}
+
+
+@contextmanager
+def stopped(monkeypatch, after):
+    """Let a job be killed after so many calls of its network."""
+    calls, ours = [], CimNetwork.forward
+
+    def dying(self, *given):
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return ours(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CimNetwork, "forward", dying)
+        yield
+
+
+def test_a_killed_job_goes_on_with_the_picture_after_its_last_whole_part(tiny, ready, tmp_path, seen, monkeypatch):
+    torch.manual_seed(0)
+    model = build_cim(**NETWORK)
+    whole = scores_of(tiny, ready, tmp_path / "whole.zarr", model)
+    assert len(seen) == 8
+    with stopped(monkeypatch, after=7), pytest.raises(KeyboardInterrupt):
+        scores_of(tiny, ready, tmp_path / "s.zarr", model)
+    assert not (tmp_path / "s.zarr").exists()
+    seen.clear()
+    resumed = scores_of(tiny, ready, tmp_path / "s.zarr", model)
+    assert len(seen) == 2  # of eight pictures, of which three are a part
+    assert all(np.array_equal(resumed[name], values) for name, values in whole.items())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.zarr", "whole.zarr"]
+
+
+@pytest.mark.parametrize("change", ["network", "settings"])
+def test_parts_of_another_network_or_of_other_settings_are_not_taken(tiny, ready, tmp_path, seen, monkeypatch, change):
+    model = build_cim(**NETWORK)
+    with stopped(monkeypatch, after=7), pytest.raises(KeyboardInterrupt):
+        scores_of(tiny, ready, tmp_path / "s.zarr", model)
+    seen.clear()
+    if change == "network":
+        with torch.no_grad():
+            model.classification.bias[-1] += 1
+    further = {"longer_sides": (64,)} if change == "settings" else {}
+    found = scores_of(tiny, ready, tmp_path / "s.zarr", model, **further)
+    assert len(seen) == 8
+    expected = scores_of(tiny, ready, tmp_path / "new.zarr", model, **further)
+    assert all(np.array_equal(found[name], values) for name, values in expected.items())
+
+
+def test_scores_that_are_no_numbers_are_not_kept(tiny, ready, tmp_path, seen):
+    model = build_cim(**NETWORK)
+    with torch.no_grad():
+        model.classification.bias[:] = torch.nan
+    with pytest.raises(FloatingPointError, match="of image0 is no number"):
+        scores_of(tiny, ready, tmp_path / "s.zarr", model)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mirrored_network_sees_the_same(ready, tiny):

@@ -167,6 +167,19 @@ def test_the_network_of_occse_has_its_head_among_the_pretrained_layers(classifie
         assert [group["lr"] for group in groups] == pytest.approx([0.01, 0.01 * rate][: len(sizes)])
 
 
+def test_the_power_of_the_decay_is_that_of_the_settings(classifier_settings):
+    with torch.device("meta"):
+        model = Classifier(build_backbone("test_resnet"), 3)
+    for power, factors in ((None, [1.0, 0.75**0.9, 0.5**0.9]), (1.0, [1.0, 0.75, 0.5]), (0.0, [1.0, 1.0, 1.0])):
+        settings = classifier_settings(learning_rate=0.01, decay_power=power)
+        training = Training(model=model, settings=settings, steps=4, epoch_length=4, seed=0, device=CPU)
+        optimizer, found = Learner(model, training).optimizer, []
+        for _ in factors:
+            found.append(optimizer.lr)
+            optimizer.sgd.step()
+        assert found == pytest.approx([0.01 * factor for factor in factors])
+
+
 # --- the whole training --------------------------------------------------------------------------------------------
 
 

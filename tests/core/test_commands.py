@@ -1,9 +1,12 @@
 """The command wsss: what it says of files and settings, and mistakes in one line."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from wsss_core.commands.app import app, main
 from wsss_core.data import Manifest
 from wsss_core.instances.store import InstanceWriter, instances_of
 from wsss_core.scores.results import write_result
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -41,6 +46,27 @@ def test_every_command_has_an_example_of_itself():
         name = command.name or command.callback.__name__
         assert command.epilog.startswith(f"Example: wsss {name} ")
         assert command.callback.__doc__
+
+
+def test_the_version_is_that_of_the_package(wsss):
+    assert wsss("--version") == (0, [f"wsss-core {version('wsss-core')}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("wsss comp", ["compare"]),
+        ("wsss show de", ["demo", "demo-instances"]),
+        ("wsss compare demo cam pnoc_no", ["pnoc_nols", "pnoc_nosal"]),
+        ("wsss settings demo nothing_like_it", []),
+    ],
+)
+def test_the_shell_completes_commands_data_sets_and_runs(words, expected):
+    asked = {"_WSSS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    command = [sys.executable, "-c", "from wsss_core.commands.app import main; main([])"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | asked, cwd=ROOT)
+    assert [name for name in expected if name in done.stdout.split()] == expected
+    assert expected or not done.stdout.split()
 
 
 def test_help_loads_no_library_of_numbers():

@@ -5,6 +5,7 @@ import subprocess
 from importlib.metadata import version
 
 import pytest
+import yaml
 
 from wsss_core.commands import doctor, machine
 from wsss_core.commands.app import main
@@ -52,9 +53,23 @@ def test_a_plan_is_read():
     assert doctor.read_plan("Nothing to be done.\n") == doctor.Plan({}, [])
 
 
-def test_a_run_means_the_score_of_its_network(project):
+def test_a_run_means_its_last_score(project):
     assert doctor.target_of(project, "voc/pnoc") == "results/voc/pnoc/seg_miou.json"
+    assert doctor.target_of(project, "voc/maskrcnn_cim") == "results/voc/maskrcnn_cim/detections_ap.json"
     assert doctor.target_of(project, "results/voc/pnoc/health.json") == "results/voc/pnoc/health.json"
+
+
+@pytest.mark.parametrize("lacking", [{"masks": None}, {"splits": {"train": "train", "scored": "train", "val": None}}])
+def test_a_run_on_photos_that_nothing_can_be_scored_with_means_its_health(tmp_path, monkeypatch, lacking):
+    monkeypatch.chdir(tmp_path)
+    declared = {
+        "kind": "folders", "images": "photos", "masks": "masks", "labels": "labels.csv", "names": ["cat"],
+        "lists": {"train": None, "new": "new"}, "splits": {"train": "train", "scored": "train", "val": "new"},
+    }  # fmt: skip
+    for lack, target in (({}, "seg_miou"), (lacking, "health")):
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"datasets": {"mine": declared | lack}}))
+        project = open_project([tmp_path / "mine.yaml"])
+        assert doctor.target_of(project, "mine/pnoc") == f"results/mine/pnoc/{target}.json"
 
 
 def test_what_is_missing_is_printed_with_exit_code_1(project, planned, capsys):

@@ -17,6 +17,8 @@ from wsss_core.commands.export import Exported, _same_padding
 from wsss_core.data import make_classes
 from wsss_core.data.classes import described
 from wsss_core.data.transforms import normalize
+from wsss_core.networks.caffe_resnet import CaffeResNet
+from wsss_core.segmentation.v2 import DeepLabV2, build_deeplabv2
 from wsss_core.segmentation.v3plus_training import build_deeplabv3plus
 
 CLASSES = make_classes(["circle", "square", "star"])
@@ -97,6 +99,36 @@ def test_a_real_network_is_exported_both_ways(photo, tmp_path, capsys):
     save_model(tmp_path / "s.pt", build_deeplabv3plus(**network, classes=4, weights=None), "segmentation", recipe)
     words = ("--torch", tmp_path / "s.pt2", "--onnx", tmp_path / "s.onnx", "--photo", photo)
     assert wsss(capsys, tmp_path / "s.pt", *words)[0] == 0
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(("backbone", "option"), [("test_resnet", "--onnx"), ("caffe", "--torch")])
+def test_deeplabv2_is_exported(photo, tmp_path, monkeypatch, capsys, backbone, option):
+    """Its inputs of three sizes, and of the Caffe network the pooling that rounds up, at photos of any size."""
+    torch.manual_seed(1)
+    model = build_deeplabv2("test_resnet", classes=4)
+    if backbone == "caffe":
+        model = DeepLabV2(CaffeResNet(blocks=(1, 1, 1, 1), stage_strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)), 4)
+        monkeypatch.setattr(export, "load_segmentation", lambda path: model)
+    with torch.no_grad():  # a head that was trained is not nearly the same for all classes
+        for branch in model.aspp:
+            branch.weight.mul_(50)
+    recipe = {"network": "v2", "backbone": "test_resnet", "classes": 4, **described(CLASSES)}
+    save_model(tmp_path / "s.pt", model, "segmentation", recipe)
+    code, said = wsss(capsys, tmp_path / "s.pt", option, tmp_path / "made", "--photo", photo)
+    assert code == 0, said
+    pixels = np.array(Image.open(photo))
+    normalised = torch.from_numpy(normalize(pixels).transpose(2, 0, 1))[None]
+    with torch.no_grad():
+        logits = nn.functional.interpolate(model.eval()(normalised), pixels.shape[:2], mode="bilinear")
+    if option == "--onnx":
+        session = pytest.importorskip("onnxruntime").InferenceSession(tmp_path / "made")
+        (found,) = session.run(None, {"image": pixels[None]})
+    else:
+        with open(tmp_path / "made", "rb") as file:
+            found = torch.export.load(file).module()(torch.from_numpy(pixels)[None]).detach().numpy()
+    np.testing.assert_allclose(found, logits.softmax(1), atol=1e-3)
+    assert logits.softmax(1).max() > 0.5
 
 
 def test_timms_padding_is_the_same_without_fractions():

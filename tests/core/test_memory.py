@@ -13,7 +13,9 @@ from wsss_core.maps.crf import LabelCRF, crf_bytes, crf_labels, crf_tiles
 from wsss_core.maps.inference import in_tiles, mirrored, named, normalized_sum
 from wsss_core.maps.memory import NEEDS, processes_for
 from wsss_core.maps.sizes import inside, tiles
+from wsss_core.recipes.settings import PoolnetSettings
 from wsss_core.saliency.poolnet_maps import predict_saliency
+from wsss_core.segmentation import prediction
 from wsss_core.segmentation.prediction import _enlarged
 
 SCALES = (0.5, 1.0, 1.5, 2.0)  # their squares add up to 7.5
@@ -75,10 +77,16 @@ def test_poolnet_refuses_on_a_cpu_what_it_has_no_memory_for(tmp_path):
     for of, mem_mb in (("train_poolnet", 48000), ("predict_saliency", 16000)):
         with pytest.raises(DataError, match=rf"image1\.jpg of 4000 x 3000 pixels needs .* MB in {of}, which has"):
             processes_for(of, LARGE, Share(8, mem_mb))
+    model = nn.Identity()
+    model.longest_side = None
     with pytest.raises(DataError, match="set longest_side of the data set"):
-        predict_saliency(
-            model=nn.Identity(), manifest=LARGE, folder=tmp_path, device=torch.device("cpu"), share=Share(8, 8000)
-        )
+        predict_saliency(model=model, manifest=LARGE, folder=tmp_path, device=torch.device("cpu"), share=Share(8, 8000))
+
+
+def test_poolnet_s_own_longest_side_bounds_its_memory():
+    seen = LARGE.limited(PoolnetSettings().longest_side)
+    assert processes_for("train_poolnet", seen, Share(1, 6000)) == 1
+    assert processes_for("predict_saliency", seen, Share(1, 6000)) == 1
 
 
 def test_the_published_pictures_are_never_cut():
@@ -168,6 +176,35 @@ def test_large_images_and_their_mirror_images_go_apart(monkeypatch):
     apart = mirrored(lambda x: calls.append(len(x)) or model(x), images)
     assert calls == [1, 1]
     torch.testing.assert_close(apart, together)
+
+
+class Enlarged(Local):
+    """Logits at the size of its input, as DeepLabV3+ gives them."""
+
+    def forward(self, x):
+        return F.interpolate(super().forward(x), x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+@torch.no_grad()
+def test_logits_of_views_in_tiles_are_kept_at_a_stride_of_4(monkeypatch):
+    torch.manual_seed(0)
+    model, view = Enlarged(), torch.rand(128, 224, 3)
+
+    def look(pixels):
+        return model(pixels.permute(0, 3, 1, 2))
+
+    assert prediction._kept(look, view) is look
+    whole = look(view[None])
+    monkeypatch.setattr(inference, "WHOLE", 48 * 48)
+    monkeypatch.setattr(inference, "TILE", 128)
+    monkeypatch.setattr(inference, "MARGIN", 32)
+    found = in_tiles(prediction._kept(look, view), view[None])
+    assert found.shape == (1, 5, 32, 56)
+    again = F.interpolate(found, (128, 224), mode="bilinear", align_corners=False)
+    assert (again - whole).abs().max() < 0.1 * (whole.max() - whole.min())
+    coarse = Local()
+    kept = prediction._kept(lambda pixels: coarse(pixels.permute(0, 3, 1, 2)), view)
+    assert kept(view[None]).shape == (1, 5, 8, 14)  # what is coarser stays
 
 
 def test_shards_of_large_maps_hold_fewer_rows(monkeypatch, tmp_path, tiny, random_maps, write_store):

@@ -97,6 +97,16 @@ def test_there_is_no_momentum_and_the_rate_decays_from_update_to_update():
     assert steps == pytest.approx([2.0 * factor for factor in factors], rel=1e-5)
 
 
+@pytest.mark.parametrize(("power", "factors"), [(1.0, (1.0, 0.75, 0.5, 0.25)), (0.0, (1.0, 1.0, 1.0, 1.0))])
+def test_the_rate_may_fall_linearly_or_not_at_all(power, factors):
+    net = Net()
+    optimizer = PolySGD(groups_of(net), updates=4, power=power)
+    for factor in factors:
+        assert optimizer.lr == pytest.approx(0.1 * factor)
+        net.old.weight.grad = torch.ones(2, 2)
+        optimizer.step(NO_SCALER)
+
+
 def test_lr_is_that_of_the_next_update():
     net = Net()
     optimizer = PolySGD(groups_of(net), updates=2)

@@ -2,13 +2,17 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import nn
 
 from wsss_core.base.checkpoints import save_model
 from wsss_core.data import Manifest, Row
+from wsss_core.data.masks import read_grey, write_grey
+from wsss_core.data.pictures import read_picture
 from wsss_core.networks.backbones import load_weights
 from wsss_core.networks.vgg16 import CaffeVGG16
 from wsss_core.recipes.settings import PoolnetSettings
@@ -299,10 +303,78 @@ def test_small_images_are_left_out_of_training_unless_they_are_padded_past_that(
 
 
 def test_a_network_knows_its_sizes_again(tmp_path):
-    recipe = {"backbone": "test_resnet", "width": 1 / 64, "padding": 224, "smallest_side": 100}
+    sizes = {"padding": 224, "smallest_side": 100, "longest_side": 640}
+    recipe = {"backbone": "test_resnet", "width": 1 / 64, **sizes}
     save_model(tmp_path / "poolnet.pt", build_poolnet(**recipe), "poolnet", recipe)
     net = load_poolnet(tmp_path / "poolnet.pt")
-    assert (net.padding, net.smallest_side) == (224, 100)
+    assert (net.padding, net.smallest_side, net.longest_side) == (224, 100, 640)
+
+
+# --- Large photos --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def masks(tiny, tmp_path):
+    """A binary saliency of each of the tiny pictures, whose longer side has 48 pixels."""
+    for row in tiny.manifest:
+        write_grey(tmp_path / "saliency" / f"{row.id}.png", ((tiny.mask(row) > 0) * 255).astype(np.uint8))
+    return tmp_path / "saliency"
+
+
+def sample_of(manifest, masks, index=0, seed=0, **sizes):
+    return SaliencyPairs(manifest, masks, smallest_side=0, **sizes).sample(index, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("longest_side", [48, 1024])
+def test_photos_up_to_the_longest_side_are_seen_as_they_are(tiny, masks, tmp_path, longest_side):
+    for index in range(len(tiny.manifest)):
+        bounded, free = (sample_of(tiny.manifest, masks, index, longest_side=side) for side in (longest_side, None))
+        assert all(torch.equal(bounded[key], free[key]) for key in ("image", "saliency"))
+    for side in (longest_side, None):
+        net = small_net(longest_side=side)
+        predict_saliency(model=net, manifest=tiny.manifest, folder=tmp_path / str(side), device=torch.device("cpu"))
+    for row in tiny.manifest:
+        found = [(tmp_path / str(side) / f"{row.id}.png").read_bytes() for side in (longest_side, None)]
+        assert found[0] == found[1]
+
+
+def test_larger_photos_and_their_saliency_are_reduced_for_the_training(tiny, masks):
+    row = tiny.manifest.rows[0]
+    picture = Image.open(row.image).convert("RGB").resize((24, 16), Image.Resampling.BICUBIC)
+    saliency = read_grey(masks / f"{row.id}.png").reshape(16, 2, 24, 2).mean(axis=(1, 3))  # four pixels each
+    mirrored = set()
+    for seed in range(8):
+        sample = sample_of(tiny.manifest, masks, seed=seed, longest_side=24)
+        turns = [torch.equal(sample["image"], torch.from_numpy(p.copy()).permute(2, 0, 1))
+                 for p in (np.asarray(picture), np.asarray(picture)[:, ::-1])]  # fmt: skip
+        assert sum(turns) == 1
+        expected = saliency[:, ::-1] if turns[1] else saliency
+        np.testing.assert_allclose(sample["saliency"][0].numpy(), expected, atol=0.5)
+        mirrored.add(turns[1])
+    assert mirrored == {False, True}
+
+
+def test_photos_are_left_out_by_the_size_that_the_network_sees(tiny, masks):
+    assert len(SaliencyPairs(tiny.manifest, masks, 16)) == len(tiny.manifest)
+    assert len(SaliencyPairs(tiny.manifest, masks, 16, longest_side=24)) == 0
+
+
+def test_a_data_set_that_works_at_less_than_the_longest_side_keeps_its_size(tiny, tmp_path):
+    manifest = tiny.manifest.limited(24)
+    write_grey(tmp_path / f"{manifest.ids[0]}.png", np.zeros((16, 24), np.uint8))
+    assert sample_of(manifest, tmp_path, longest_side=36)["image"].shape == (3, 16, 24)
+
+
+def test_maps_of_larger_photos_are_enlarged_to_their_size(tiny, tmp_path):
+    net = small_net(longest_side=24)
+    predict_saliency(model=net, manifest=tiny.manifest, folder=tmp_path / "maps", device=torch.device("cpu"))
+    for row, seen in zip(tiny.manifest, tiny.manifest.limited(24), strict=True):
+        pixels = torch.from_numpy(np.array(read_picture(seen))).permute(2, 0, 1)[None].float()
+        assert max(pixels.shape) == 24
+        size = row.height, row.width
+        expected = F.interpolate(net.saliency(pixels), size, mode="bilinear")[0, 0].detach().numpy()
+        found = read_grey(tmp_path / "maps" / f"{row.id}.png", size)
+        np.testing.assert_allclose(found, 255 * expected, atol=0.51)
 
 
 def test_saliency_that_is_not_finite_is_refused(tiny, tmp_path):

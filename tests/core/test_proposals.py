@@ -9,7 +9,7 @@ from scipy.io import savemat
 
 from wsss_core.data import DataError, Manifest
 from wsss_core.data.pictures import read_image
-from wsss_core.instances.store import InstanceStore, InstanceWriter, instances_of
+from wsss_core.instances.store import Instances, InstanceStore, InstanceWriter, instances_of
 from wsss_core.maps.shards import StoreError
 from wsss_core.proposals.files import find_file, read_proposals
 from wsss_core.proposals.grouping import (
@@ -115,6 +115,16 @@ def test_a_crop_takes_the_nearest_pixel_of_the_box():
     inside[0, 0] = inside[-1, -1] = inside[0, -1] = inside[-1, 0] = True
     mask[0, 5:19, 8:29] = inside
     assert np.array_equal(crops(mask)[0], inside[::2, ::3])
+
+
+def test_crops_of_many_masks_are_those_of_each(masks, monkeypatch):
+    dense = []
+    ours = Instances.dense
+    monkeypatch.setattr(Instances, "dense", lambda self, *size: dense.append(len(self.masks)) or ours(self, *size))
+    monkeypatch.setattr("wsss_core.proposals.overlaps.BLOCK", 3)
+    found = crops(masks)
+    assert dense == [3, 3, 2]  # so that memory does not grow with their number
+    assert np.array_equal(found, np.concatenate([crops(mask[None]) for mask in masks]))
 
 
 def test_a_crop_of_a_box_smaller_than_itself_repeats_pixels():
@@ -255,6 +265,8 @@ def test_masks_of_ones_own_in_json(tmp_path, masks):
     found, one = (read_proposals(tmp_path / name, SIZE, 100) for name in ("a.json", "b.json"))
     assert np.array_equal(found.dense(), masks)
     assert found.scores.tolist() == pytest.approx([1 - n / 10 for n in range(8)])
+    (tmp_path / "a.json").write_text(json.dumps([*listed[4:], *listed[:4]]))  # they may be in any order
+    assert np.array_equal(read_proposals(tmp_path / "a.json", SIZE, 3).dense(), masks[:3])
     assert np.array_equal(one.dense(), masks[:1])
     assert one.scores.tolist() == [0.25]
 

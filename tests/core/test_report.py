@@ -6,13 +6,12 @@ import io
 import json
 import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from html_pages import BROWSER, Page, on_a_phone
 from PIL import Image
 
 from wsss_core.commands.project import open_project
@@ -31,26 +30,7 @@ from wsss_core.scores.masks import evaluate_masks
 from wsss_core.scores.priors import evaluate_cams
 from wsss_core.scores.results import write_result
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 HOSTILE = '<b>&"{{ 7 * 7 }}'  # a file's name may be this
-
-
-class Page(HTMLParser):
-    """The text of a page, and all that it loads or links to."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.links, self.tags, self.pieces = [], [], []
-        self.feed(text)
-        self.text = " ".join(" ".join(self.pieces).split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.links += [(tag, value) for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")]
-
-    def handle_data(self, data):
-        if self.tags[-1:] != ["style"]:
-            self.pieces.append(data)
 
 
 @pytest.fixture
@@ -259,6 +239,16 @@ def test_masks_that_the_pipeline_makes_are_there_before_the_page(project):
     assert {"results/coco14/masks/train2014", "results/coco14/masks/val2014"} <= set(files)
 
 
+def test_a_run_with_instances_shows_the_true_objects(project):
+    opened = project()
+    resolved = resolve_report("demo-instances", "maskrcnn_irn", opened.recipes, opened.tree)
+    true = [f"results/demo-instances/instances/{subset}.zarr" for subset in ("train", "val")]
+    assert [gallery["objects"] for gallery in resolved["galleries"]] == true
+    assert set(true) <= set(files_of_report(resolved))
+    masks = resolve_report("demo-instances", "pnoc", opened.recipes, opened.tree)
+    assert [gallery["objects"] for gallery in masks["galleries"]] == [None, None]
+
+
 def test_every_score_of_instances_is_told(project, left, tmp_path):
     opened = project()
     resolved = left(resolve_report("tiny", "supervised_v3", opened.recipes, opened.tree) | {"health": None})
@@ -337,28 +327,7 @@ def test_every_stage_has_a_name_and_every_paper_is_there(project):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")
 def test_a_phone_shows_the_page_without_sideways_scrolling(whole_run, tmp_path):
     text, _ = made(whole_run, tmp_path)
-    script = """
-      const frame = document.querySelector("iframe"), faults = [];
-      frame.contentWindow.addEventListener("error", (event) => faults.push(String(event.message)));
-      frame.onload = () => {
-        const inside = frame.contentDocument, broken = [...inside.images].filter((image) => !image.naturalWidth);
-        document.title = JSON.stringify([inside.documentElement.scrollWidth, inside.images.length, broken.length,
-                                         faults.length]);
-      };
-      frame.srcdoc = TEXT;
-    """
-    wrapper = tmp_path / "phone.html"
-    quoted = json.dumps(text).replace("</", "<\\/").replace("<!--", "<\\!--")
-    wrapper.write_text(
-        "<!doctype html><iframe style='width: 390px; height: 800px; border: 0'></iframe>"
-        f"<script>{script.replace('TEXT', quoted)}</script>", encoding="utf-8",
-    )  # fmt: skip
-    words = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-             "--virtual-time-budget=3000", "--dump-dom", wrapper.as_uri()]  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-    found = re.search(r"<title>\[(.*?)\]</title>", done.stdout)
-    assert found, done.stderr[-2000:]
-    width, pictures, broken, faults = map(int, found[1].split(","))
+    width, pictures, broken, faults = on_a_phone(text, tmp_path)
     assert width <= 390
     assert pictures > 20
     assert (broken, faults) == (0, 0)

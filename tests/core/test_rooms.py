@@ -36,8 +36,8 @@ WITHOUT_TORCH = (
     "base", "recipes", "scores", "reports", "data.kinds", "data.mask_folder", "data.pictures", "maps.store",
     "maps.sizes", "maps.crf", "maps.shards", "affinity.labels", "affinity.pseudo_masks", "saliency.masks",
     "instances.store", "instances.components", "instances.labels", "instances.truth", "instances.export",
-    "proposals", "cim.labels", "cim.peak_table", "cim.score_store", "cim.selection", "commands.app", "commands.info",
-    "commands.project", "commands.settings",
+    "proposals", "cim.labels", "cim.label_scores", "cim.peak_table", "cim.score_store", "cim.selection", "commands.app",
+    "commands.info", "commands.project", "commands.settings",
 )  # fmt: skip
 
 

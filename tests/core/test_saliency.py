@@ -164,6 +164,8 @@ def test_an_error_on_the_way_leaves_no_folder(tiny, maps, tmp_path):
 class FakePoolNet(nn.Module):
     """Its saliency is the red channel as a probability."""
 
+    longest_side = None
+
     def saliency(self, images):
         assert images.dtype == torch.float32
         return images[:, :1] / 255

@@ -88,6 +88,15 @@ def test_a_factor_of_the_own_size_goes_before_the_longer_side(gradient):
     assert (exact.sample(0, rng)["mask"] != 255).any(0).sum() == round(width / 2)
 
 
+def test_crops_of_classifiers_may_have_a_factor_of_the_own_size(gradient):
+    samples = LabelledCrops(gradient, 3, resize=(5, 5), rescale=(0.5, 2.0), size=120, augmentation="none")
+    rng, width = np.random.default_rng(0), samples.pictures[0].size[0]
+    widths = [(samples.sample(0, rng)["image"] != 0).any(0).any(0).sum().item() for _ in range(40)]
+    assert min(widths) < 0.75 * width
+    assert max(widths) > 1.5 * width
+    assert all(0.5 * width - 1 <= found <= 2 * width + 1 for found in widths)
+
+
 def test_labelled_crops_have_labels_and_mean_colour_around_them(tiny):
     samples = LabelledCrops(tiny.manifest, 3, resize=(32, 32), size=64, augmentation="randaug")
     for index, row in enumerate(tiny.manifest):

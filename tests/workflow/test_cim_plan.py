@@ -10,6 +10,7 @@ CHAIN = [
     "results/demo-instances/cim_cam/cim_ap.json",
     "results/demo-instances/maskrcnn_cim_cam/detections_ap.json",
     "results/demo-instances/proposals_recall.json",
+    "results/demo-instances/cim_cam/proposal_labels.json",
 ]
 COB = ("data/COB_SBD_trainaug", "data/COB_SBD_val")
 
@@ -24,12 +25,13 @@ def test_the_chain_from_nothing(tmp_path):
         make_demo=1,
         make_classes=1,
         make_manifest=2,
-        make_instance_truth=1,
+        make_instance_truth=2,
         make_proposals=2,
         evaluate_proposals=1,
         train_classifier=1,
         dump_peaks=1,
         make_proposal_labels=1,
+        evaluate_proposal_labels=1,
         train_cim=1,
         score_proposals=2,
         make_cim_instances=2,
@@ -62,7 +64,32 @@ def test_true_objects_enter_scores_alone(tmp_path):
         for origin, to in re.findall(r"^\s*(\d+) -> (\d+)", graph, re.MULTILINE)
         if names[origin] == "make_instance_truth"
     }
-    assert users == {"evaluate_proposals", "evaluate_cim_instances", "evaluate_instances"}
+    assert users == {"evaluate_proposals", "evaluate_cim_instances", "evaluate_instances", "evaluate_proposal_labels"}
+    readers = {
+        names[to]
+        for origin, to in re.findall(r"^\s*(\d+) -> (\d+)", graph, re.MULTILINE)
+        if names[origin] == "evaluate_proposal_labels"
+    }
+    assert readers <= {"all"}  # nothing is made of what they are worth
+
+
+def test_the_score_of_a_detector_tells_the_recall_of_the_proposals_behind_it(tmp_path):
+    users = {}
+    for run in ("maskrcnn_cim_cam", "maskrcnn_irn", "supervised_maskrcnn"):
+        graph = succeed(tmp_path, "--dag", "--quiet", targets=[f"results/demo-instances/{run}/detections_ap.json"])
+        names = dict(re.findall(r'^\s*(\d+)\[label = "(\w+)', graph, re.MULTILINE))
+        edges = re.findall(r"^\s*(\d+) -> (\d+)", graph, re.MULTILINE)
+        users[run] = {names[to] for origin, to in edges if names[origin] == "make_proposals"}
+    assert "evaluate_instances" in users["maskrcnn_cim_cam"]
+    assert users["maskrcnn_irn"] == users["supervised_maskrcnn"] == set()
+
+
+def test_labels_of_proposals_are_counted_where_there_is_no_truth(tmp_path):
+    target = "results/demo/cim_cam/proposal_labels.json"
+    plan = planned(tmp_path, targets=[target], config={"datasets": {"demo": {"instances": None}}})
+    assert plan["evaluate_proposal_labels"] == 1
+    assert "make_instance_truth" not in plan
+    assert planned(tmp_path, targets=[target])["make_instance_truth"] == 1
 
 
 def test_published_proposals_that_are_not_there_are_listed_with_both_layouts_and_their_pages(tmp_path):

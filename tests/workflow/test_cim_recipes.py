@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 from snakemake_cli import ROOT
 
 from wsss_core.recipes.config import RecipeError, merge, read_config
@@ -50,6 +51,15 @@ RUNS = {
 }
 
 
+# mmdetection's 1x recipe, and what torchvision has usually.
+DETECTOR = {
+    "backbone": "resnet50", "weights": "pretrained", "frozen": "first_stage", "batch_norm": "fixed", "width": 256,
+    "shorter_sides": [800], "longest_side": 1333, "batch_size": 16, "accumulation": 1, "epochs": 12,
+    "decay_at": [8, 11], "learning_rate": 0.02, "warmup": {"iterations": 500, "factor": 0.001}, "weight_decay": 1e-4,
+    "momentum": 0.9, "proposals": {"training": 2000, "test": 1000}, "samples": 512, "precision": "float32",
+}  # fmt: skip
+
+
 def values(dataset, run, section):
     return plain(RECIPES.section(dataset, run, section))
 
@@ -95,22 +105,57 @@ def test_peaks_labels_scores_and_choice():
     assert values("voc", "cim", "instances.scores") == {"thresholds": [0.25, 0.5, 0.7, 0.75]}
 
 
-def test_prms_classifier():
+@pytest.mark.parametrize("dataset", ["voc", "coco14", "coco17"])
+def test_prms_classifier(dataset):
     expected = {
         "backbone": "resnet50", "weights": "pretrained", "output_stride": 32, "batch_norm": "trained", "frozen": "none",
         "crop": 448, "squash": True, "pooling": "peaks", "head_bias": True, "augmentation": "none", "batch_size": 16,
         "epochs": 20, "learning_rate": 1e-4, "head_rate": 100, "weight_decay": 1e-4, "momentum": 0.9,
-        "label_smoothing": 0.0, "as_irnet": True,
+        "decay_power": 0.0, "label_smoothing": 0.0, "as_irnet": True,
     }  # fmt: skip
-    found = values("voc", "cim", "prior.classifier")
+    found = values(dataset, "cim", "prior.classifier")
     assert {key: found[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "run", ["maskrcnn_cim", "maskrcnn_cim_cam", "maskrcnn_irn", "maskrcnn_components", "supervised_maskrcnn"]
+)
+@pytest.mark.parametrize("dataset", ["voc", "coco17"])
+def test_detectors(dataset, run):
+    assert values(dataset, run, "detection.maskrcnn") == DETECTOR
+    assert values(dataset, run, "detection.prediction") == {"score": 0.005, "overlap": 0.5, "limit": 100}
+
+
+def test_irnets_instances():
+    assert values("voc", "maskrcnn_irn", "instances.irn") == {
+        "iterations": 300, "threshold": 2.5, "background": 0.25, "smallest": 0.01,
+    }  # fmt: skip
+    affinity = values("voc", "maskrcnn_irn", "refinement.affinity")
+    assert (affinity["displacement"], affinity["displacement_rate"]) == (True, None)
+    labels = values("voc", "maskrcnn_irn", "refinement.cam_labels")
+    assert (labels["foreground"], labels["background"]) == (0.3, 0.05)
+    assert values("voc", "maskrcnn_components", "instances.components") == {"smallest": 0.01, "limit": 100}
+
+
+def test_overlaps_of_coco_are_cocos():
+    every = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
+    assert values("coco17", "cim", "instances.scores")["thresholds"] == every
+    assert values("coco17", "maskrcnn_cim", "detection.scores")["thresholds"] == every
+
+
+def test_full_supervision_has_the_network_of_its_row():
+    for table in ("table1", "table2"):
+        rows = yaml.safe_load((ROOT / f"workflow/papers/cim/{table}.yaml").read_text())["rows"]
+        (row,) = [row for row in rows if row["label"][:2] == ["Mask R-CNN", "ResNet-101"]]
+        assert values("voc", row["run"], "detection.maskrcnn")["backbone"] == "resnet101"
+        assert RECIPES.filled("voc", row["run"], "instances")[1].method == "truth"
 
 
 def test_other_runs_know_nothing_of_prms_settings():
     for dataset in ("voc", "demo"):
         for run in ("cam", "pnoc", "cam_irn", "recam"):
             told = RECIPES.stage_settings(dataset, run, "classifier")["classifier"]
-            assert not {"pooling", "squash", "head_bias"} & told.keys()
+            assert not {"pooling", "squash", "head_bias", "decay_power"} & told.keys()
 
 
 def test_proposals_decide_about_no_manifest():

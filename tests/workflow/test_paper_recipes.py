@@ -3,11 +3,14 @@
 The numbers here are typed, not computed: a recipe that drifts away from its row's stops here, key by key.
 """
 
+from dataclasses import fields
+
 import pytest
 import yaml
 from snakemake_cli import ROOT
 
 from wsss_core.recipes.config import read_config
+from wsss_core.recipes.methods import SECTIONS, SLOTS
 from wsss_core.recipes.recipes import Recipes
 
 RECIPES = Recipes(read_config([], ROOT))
@@ -27,14 +30,19 @@ SIZES = {
     "voc": {"learning_rate": 0.1, "resize": (320, 640), "crop": 512},
     "coco14": {"learning_rate": 0.05, "resize": (400, 800), "crop": 640},
 }
-# PSA's and OC-CSE's: ResNet-38 at stride 8, BatchNorm and first blocks fixed, rate 0.01, decay 5e-4, no smoothing.
+# PSA's and OC-CSE's: ResNet-38 at stride 8, BatchNorm and first blocks fixed, decay 5e-4, no smoothing; the rate is 0.1
+# in PSA's README, 0.01 in OC-CSE's code.
 PSA = {
     "backbone": "resnet38d", "weights": RESNET38D, "output_stride": 8, "batch_norm": "fixed", "frozen": "stem",
-    "epochs": 15, "learning_rate": 0.01, "weight_decay": 5e-4, "label_smoothing": 0.0, "augmentation": "jitter",
-    "accumulation": 1,
+    "epochs": 15, "weight_decay": 5e-4, "label_smoothing": 0.0, "augmentation": "jitter",
+    "accumulation": 1, "precision": "float32",
 }  # fmt: skip
-PSA_PLAIN = {**PSA, "resize": (448, 768), "crop": 448, "batch_size": 16, "dropout": 0.5, "head_rate": 10}
-OCCSE = {**PSA, "resize": (256, 448), "crop": 384, "batch_size": 8, "dropout": None, "head_rate": 1}
+PSA_PLAIN = {
+    **PSA, "learning_rate": 0.1, "resize": (448, 768), "crop": 448, "batch_size": 16, "dropout": 0.5, "head_rate": 10,
+}  # fmt: skip
+OCCSE = {
+    **PSA, "learning_rate": 0.01, "resize": (256, 448), "crop": 384, "batch_size": 8, "dropout": None, "head_rate": 1,
+}  # fmt: skip
 
 # Run: method, backbone, augmentation, batch x accumulation, label smoothing, ordinary classifier and its smoothing.
 VOC_PRIORS = {
@@ -134,6 +142,29 @@ PREDICTION = {
     ("voc", "v2"): {"scales": (1.0,), "mirror": False, "crf_iterations": 10},
     ("coco14", "v2"): {"scales": (1.0,), "mirror": False, "crf_iterations": 10},
 }
+# What no table above names is alike in all of these runs.
+BY_FIVE = (
+    0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8,
+)  # fmt: skip
+REST = {
+    "prior.classifier": {
+        "batch_norm_group": None, "rescale": None, "decay_power": None, "momentum": None, "as_irnet": None,
+        "head_bias": None, "pooling": None, "squash": None, "label_loss": None,
+    },
+    "prior.cams": {"stride": 4, "head": None, "dtype": "float16", "precision": "float16"},
+    "prior.scores": {"thresholds": BY_FIVE, "fixed": 0.3},
+    "prior.monitoring": {"thresholds": BY_FIVE[1:9], "cell": "corner"},
+    "saliency.c2am": {"batch_norm_group": None, "precision": "float16"},
+    "saliency.maps": {"stride": 4},
+    "saliency.poolnet": {"weights": "pretrained"},
+    "saliency.scores": {"thresholds": BY_FIVE, "fixed": 0.5, "crf": None},
+    "refinement.affinity": {"weights": "pretrained", "rescale": None, "displacement": None, "displacement_rate": None},
+    "refinement.walk": {"power": None},
+    "refinement.masks": {"each_class": None},
+    "refinement.scores": {"thresholds": (0.25, 0.3, 0.35), "fixed": 0.3},
+    "segmentation.v3plus": {"precision": "float16"},
+}  # fmt: skip
+FREE = {"compile", "longest_side"}  # of speed alone; beyond any image of VOC and COCO
 
 # --- the comparison ---
 
@@ -253,6 +284,53 @@ def test_segmentation(dataset, run):
         assert RECIPES.trains_on_truth(dataset, run)
 
 
+@pytest.mark.parametrize("dataset", ["voc", "coco14"])
+def test_what_is_alike_in_all_runs(dataset):
+    for run in sorted(runs_of_tables()):
+        for slot in ("prior", "saliency", "refinement", "segmentation"):
+            _, found = RECIPES.filled(dataset, run, slot)
+            for section, settings in found.sections.items():
+                check(settings, REST.get(f"{slot}.{section}", {}))
+        psa = run.startswith(("occse", "cam_resnet38d", "cam_vgg16"))
+        assert RECIPES.section(dataset, run, "prior.classifier").precision == ("float32" if psa else "float16")
+        if RECIPES.has(dataset, run, "poolnet"):
+            poolnet = RECIPES.section(dataset, run, "saliency.poolnet")
+            assert poolnet.padding == (224 if dataset == "coco14" else None)
+
+
+def test_no_setting_is_left_out_above():
+    """A new setting has to be compared with the papers as well."""
+    labels, crops = {"foreground", "background", "crf"}, {"learning_rate", "resize", "crop"}
+    batches = {"backbone", "batch_size", "accumulation"}
+    named = {
+        "prior.classifier": {*CAM_STAGE, *crops, *batches, "augmentation", "label_smoothing", "precision"},
+        "prior.puzzle": PUZZLE,
+        "prior.erasing": ERASING,
+        "prior.discriminator": DISCRIMINATOR,
+        "prior.cams": {"scales"},
+        "saliency.c2am": {*C2AM, *batches, "weights", "head_rate", "train_batch_norm"},
+        "saliency.hints": {"threshold", "weight", "label_smoothing"},
+        "saliency.maps": {"scales", "activation"},
+        "saliency.masks": {"threshold", "crf"},
+        "saliency.poolnet": {
+            "backbone", "epochs", "accumulation", "learning_rate", "width", "weight_decay", "smallest_side", "padding",
+        },
+        "refinement.labels": labels,
+        "refinement.cam_labels": labels,
+        "refinement.affinity": {"backbone", "radius", "batch_size", "epochs", "weight_decay", *crops},
+        "refinement.walk": {"radius", "beta", "squarings", "padding", "swapped_padding"},
+        "refinement.masks": {"threshold", "crf"},
+        "segmentation.v3plus": {*V3PLUS, *crops},
+        "segmentation.v2": {*V2, *V2_SIZES["voc"]},
+        "segmentation.prediction": PREDICTION["voc", "v2"],
+    }  # fmt: skip
+    for slot in ("prior", "saliency", "refinement", "segmentation"):
+        for section, kind in SECTIONS[slot].items():
+            if section != "reactivation":  # ReCAM's
+                compared = {*named.get(f"{slot}.{section}", ()), *REST.get(f"{slot}.{section}", ())}
+                assert {field.name for field in fields(kind)} - FREE == compared, f"{slot}.{section}"
+
+
 def runs_of_tables():
     """Every run that a table or figure names, with the table."""
     found = set()
@@ -273,3 +351,17 @@ def test_the_rows_of_coco_name_the_runs_of_the_released_models():
     rows = yaml.safe_load((ROOT / "workflow/papers/pnoc/table4.yaml").read_text())["rows"]
     scores = {row["run"]: row["paper"]["coco14"][-1] for row in rows}
     assert scores == {"cam": 33.7, "puzzle": 36.8, "poc_ls": 37.3, "pnoc": 40.7}
+
+
+@pytest.mark.parametrize("base", ["voc", "coco14", "coco17"])
+def test_a_data_set_of_another_name_and_place_has_the_same_recipes(base, tmp_path):
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text(yaml.safe_dump({"datasets": {"mine": {"extends": base, "root": "elsewhere"}}}))
+    config = read_config([overlay], ROOT)
+    recipes = Recipes(config)
+    for run in config["runs"]:
+        for slot in SLOTS:
+            maker, found = recipes.filled("mine", run, slot)
+            expected_maker, expected = recipes.filled(base, run, slot)
+            assert (maker, found.method, found.references) == (expected_maker, expected.method, expected.references)
+            assert found.sections == expected.sections

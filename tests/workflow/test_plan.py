@@ -260,9 +260,10 @@ def test_a_newer_script_reruns_nothing_with_the_shipped_profiles(complete, edite
     assert planned(complete, *words, targets=SCORES, config=config) == Counter(FROM_SEGMENTATION)
 
 
-def test_compiling_reruns_nothing(complete):
+def test_compiling_and_pictures_rerun_nothing(complete):
     config = of_demo("prior", classifier={"compile": True}) | {
-        "settings": {"saliency": {"c2am": {"compile": True}}, "segmentation": {"v3plus": {"compile": True}}}
+        "settings": {"saliency": {"c2am": {"compile": True}}, "segmentation": {"v3plus": {"compile": True}}},
+        "pictures_every": 1,
     }
     assert planned(complete, targets=[*SCORES, BY_EPOCH], config=config) == Counter()
 

@@ -1,6 +1,9 @@
-"""The report of a run as a target: what it makes, and what it leaves alone."""
+"""The report of a run, and that of several runs, as targets: what they make, and what they leave alone."""
 
-from snakemake_cli import planned, snakemake
+from snakemake_cli import planned, snakemake, succeed
+
+from wsss_core.data import make_classes
+from wsss_core.scores.results import write_result
 
 WITHOUT_MASKS = {
     "datasets": {
@@ -40,3 +43,47 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
     done = snakemake(tmp_path, "--dry-run", targets=["results/demo/pnok/report.html"])
     assert done.returncode == 1
     assert "Error: unknown run 'pnok'" in done.stdout
+
+
+def scored(folder, run, miou):
+    """A score on the demo that lies there, without anything that it is made of."""
+    about = {"stage": "priors", "split": "train", "seed": 0, "revision": 1}
+    scores = {"miou": miou, "iou": {"background": miou, "bird": miou}, "images": 1}
+    (folder / "results/demo" / run).mkdir(parents=True, exist_ok=True)
+    write_result(folder / "results/demo" / run / "priors_miou.json", scores, **about)
+
+
+COMPARISON = {"targets": ["results/demo/compare.html"]}
+
+
+def test_a_comparison_of_runs_makes_nothing_but_its_page(tmp_path):
+    scored(tmp_path, "cam", 0.5)
+    scored(tmp_path, "pnoc", 0.6)
+    assert planned(tmp_path, **COMPARISON) == {"make_comparison": 1}
+
+
+def test_a_comparison_is_made_again_after_a_score_alone(tmp_path):
+    scored(tmp_path, "cam", 0.5)
+    scored(tmp_path, "pnoc", 0.6)
+    make_classes(["bird"]).write(tmp_path / "results/demo/classes.csv")
+    succeed(tmp_path, **COMPARISON)
+    assert "60.0" in (tmp_path / "results/demo/compare.html").read_text()
+    assert not planned(tmp_path, **COMPARISON)
+    scored(tmp_path, "pnoc", 0.7)
+    assert planned(tmp_path, **COMPARISON) == {"make_comparison": 1}
+
+
+def test_the_config_may_name_the_runs_to_compare(tmp_path):
+    scored(tmp_path, "cam", 0.5)
+    scored(tmp_path, "pnoc", 0.6)
+    config = {"compare": ["pnoc", "poc"]}
+    done = snakemake(tmp_path, "--dry-run", config=config, **COMPARISON)
+    assert done.returncode == 1
+    assert "poc has no scores on demo; results/demo has those of cam, pnoc: make others first" in done.stdout
+
+
+def test_a_comparison_of_one_run_is_refused(tmp_path):
+    scored(tmp_path, "cam", 0.5)
+    done = snakemake(tmp_path, "--dry-run", **COMPARISON)
+    assert done.returncode == 1
+    assert "Error: a comparison needs two runs or more; results/demo has those of cam" in done.stdout

@@ -11,6 +11,8 @@ from snakemake_cli import ROOT, planned, succeed
 
 from wsss_core.data import VOC_CLASSES
 from wsss_core.data.kinds.coco import COCO_CLASSES
+from wsss_core.recipes.config import read_config
+from wsss_core.recipes.recipes import Recipes
 from wsss_core.recipes.tree import OF_RUN
 
 PAPERS = ROOT / "workflow/papers"
@@ -19,7 +21,7 @@ TABLES = sorted(set(PAPERS.glob("*/*.yaml")) - set(FIGURES))
 SCHEMA = str(ROOT / "workflow/schemas/table.schema.yaml")
 RESNET38D = "data/weights/ilsvrc-cls_rna-a1_cls1000_ep-0001.params"  # not to be downloaded by the workflow
 SEEDS = ("", "@seed1", "@seed2")
-NO_SCORES = {"health", "detections_json"}  # what a run has as JSON beside its scores
+NO_SCORES = {"health", "detections_json", "proposal_labels_scores"}  # what a run has as JSON beside its scores
 
 
 def names(text, suffixes=("",)):
@@ -83,12 +85,13 @@ TRAINED = {
         "classifier": names("cam_irn prm"),
         "affinity": names("cam_irn_instances"),
         "cim": names("cim cim_vgg16 cim_mist_vgg16 cim_hrnet48 cim_cam"),
-        "maskrcnn": names("supervised_maskrcnn maskrcnn_irn maskrcnn_components maskrcnn_cim maskrcnn_cim_cam"),
+        "maskrcnn": names("maskrcnn_irn maskrcnn_components maskrcnn_cim maskrcnn_cim_cam")
+        | {"supervised_maskrcnn_resnet101"},
     },
     "cim_table2": {
         "classifier": names("prm"),
         "cim": names("cim"),
-        "maskrcnn": names("supervised_maskrcnn maskrcnn_cim"),
+        "maskrcnn": names("supervised_maskrcnn_resnet101 maskrcnn_cim"),
     },
     "cim_table4": {
         "classifier": names("cam_irn prm"),
@@ -175,6 +178,17 @@ def test_all_tables_and_figures_are_targets_of_the_demo_and_need_no_file_from_el
     plan = planned(tmp_path, targets=targets_of("demo"))
     assert (plan["make_table"], plan["make_figure"], plan["make_demo"]) == (len(TABLES), len(FIGURES), 1)
     assert plan["fetch_weights"] == 0
+
+
+@pytest.mark.parametrize("dataset", ["demo", "demo-instances", "voc", "coco14", "coco17", "voc-mini", "coco-mini"])
+def test_no_run_of_a_table_is_refused_on_any_data_set(dataset):
+    recipes = Recipes(read_config([], ROOT))
+    for path in [*TABLES, *FIGURES]:
+        content = yaml.safe_load(path.read_text())
+        kinds = ("rows", "columns", "lines", "points", "levels", "bars")
+        for entry in (entry for kind in kinds for entry in content.get(kind, [])):
+            if "run" in entry and dataset not in entry.get("except", []):
+                recipes.behind(dataset, entry["run"], "classifier")  # raises where it cannot be trained
 
 
 def test_every_table_is_in_the_plan_above():

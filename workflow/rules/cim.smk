@@ -32,7 +32,12 @@ rule evaluate_proposals:
         manifest=manifest_for("val"),
         truth=true_objects("val"),
     output:
-        result=TREE.path("proposals_recall"),
+        result=report(
+            TREE.path("proposals_recall"),
+            caption="../report/recall.rst",
+            category="Scores",
+            labels=with_score("Recall of proposals"),
+        ),
     log:
         TREE.log("evaluate_proposals", "dataset"),
     benchmark:
@@ -104,6 +109,35 @@ rule make_proposal_labels:
         "../scripts/make_proposal_labels.py"
 
 
+rule evaluate_proposal_labels:
+    input:
+        labels=of("proposal_labels", "train"),
+        proposals=proposals_for("train"),
+        manifest=manifest_for("train"),
+        truth=objects_to_show("train"),
+        classes=TREE.path("classes"),
+    output:
+        result=TREE.path("proposal_labels_scores"),
+    log:
+        TREE.log("evaluate_proposal_labels", "dataset", "run"),
+    benchmark:
+        TREE.benchmark("evaluate_proposal_labels", "dataset", "run")
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=by_attempt(8000),
+        runtime=hours(2),
+    params:
+        made_with=made_with("proposal_labels"),
+        seed=seed_of,
+        subset=subset_for("train"),
+        revision=REVISION["evaluate_proposal_labels"],
+    message:
+        "What the labels of proposals of {wildcards.dataset} {wildcards.run} are worth"
+    script:
+        "../scripts/evaluate_proposal_labels.py"
+
+
 rule train_cim:
     input:
         proposals=proposals_for("train"),
@@ -113,7 +147,7 @@ rule train_cim:
         weights=weights_for("instances.cim"),
     output:
         model=TREE.path("cim"),
-        history=TREE.history("cim"),
+        history=as_curve(TREE.history("cim"), "CIM"),
     log:
         TREE.log("train_cim", "dataset", "run"),
     benchmark:
@@ -196,7 +230,7 @@ use rule evaluate_instances as evaluate_cim_instances with:
         truth=true_objects("val"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("cim_ap"),
+        result=as_score(TREE.path("cim_ap"), "CIM's instances"),
     log:
         TREE.log("evaluate_cim_instances", "dataset", "run"),
     benchmark:

@@ -5,6 +5,7 @@ from functools import cache
 import yaml
 from snakemake.utils import validate
 
+from wsss_core.reports.comparable import resolve_comparison
 from wsss_core.reports.contents import files_of_report, resolve_report
 from wsss_core.reports.figures import files_of_figure, resolve_figure
 from wsss_core.reports.paper_tables import files_of, resolve
@@ -44,3 +45,10 @@ def resolved_figure(wildcards):
 def resolved_report(wildcards):
     """Params function: what a run's report says and is made from, with the file of each part."""
     return ordered(resolve_report(wildcards.dataset, wildcards.run, RECIPES, TREE))
+
+
+def resolved_comparison(wildcards):
+    """Params function: what a comparison of runs says and is made from: what is on disk when it is planned."""
+    return ordered(
+        resolve_comparison(wildcards.dataset, config.get("compare"), RECIPES, TREE)
+    )

@@ -141,7 +141,7 @@ rule train_maskrcnn:
         weights=weights_for("detection.maskrcnn"),
     output:
         model=TREE.path("maskrcnn"),
-        history=TREE.history("maskrcnn"),
+        history=as_curve(TREE.history("maskrcnn"), "Mask R-CNN"),
     log:
         TREE.log("train_maskrcnn", "dataset", "run"),
     benchmark:
@@ -153,6 +153,7 @@ rule train_maskrcnn:
         gpu=1,
         mem_mb=by_attempt(48000),
         runtime="48h",
+        pictures=PICTURES,
     params:
         settings=settings_of("maskrcnn"),
         seed=seed_of,
@@ -231,11 +232,12 @@ use rule export_detections as export_instance_truth with:
 rule evaluate_instances:
     input:
         instances=of("detections", "val"),
+        proposals=proposals_behind("val"),
         manifest=manifest_for("val"),
         truth=true_objects("val"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("detections_ap"),
+        result=as_score(TREE.path("detections_ap"), "Detections"),
     log:
         TREE.log("evaluate_instances", "dataset", "run"),
     benchmark:
@@ -267,7 +269,7 @@ use rule evaluate_instances as evaluate_irn_instances with:
         truth=true_objects("scored"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("irn_ap"),
+        result=as_score(TREE.path("irn_ap"), "IRNet's instances"),
     log:
         TREE.log("evaluate_irn_instances", "dataset", "run"),
     benchmark:
@@ -292,7 +294,7 @@ use rule evaluate_instances as evaluate_components with:
         truth=true_objects("scored"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("components_ap"),
+        result=as_score(TREE.path("components_ap"), "Components"),
     log:
         TREE.log("evaluate_components", "dataset", "run"),
     benchmark:

@@ -16,6 +16,7 @@ rule draw_pictures:
             TREE.path("pictures"),
             caption="../report/pictures.rst",
             category="Pictures",
+            labels=labelled("Training images by stage"),
         ),
     log:
         TREE.log("draw_pictures", "dataset", "run"),
@@ -44,6 +45,7 @@ rule draw_predictions:
             TREE.path("predictions"),
             caption="../report/predictions.rst",
             category="Pictures",
+            labels=labelled("Predictions"),
         ),
     log:
         TREE.log("draw_predictions", "dataset", "run"),
@@ -72,6 +74,7 @@ use rule draw_predictions as draw_predictions_of_subset with:
             TREE.path("predictions_of"),
             caption="../report/predictions.rst",
             category="Pictures",
+            labels=labelled("Predictions"),
         ),
     log:
         TREE.log("draw_predictions_of_subset", "dataset", "run", "subset"),
@@ -90,6 +93,7 @@ rule draw_instances:
             TREE.path("instance_pictures"),
             caption="../report/instances.rst",
             category="Pictures",
+            labels=labelled("Instances"),
         ),
     log:
         TREE.log("draw_instances", "dataset", "run"),
@@ -119,6 +123,7 @@ use rule draw_instances as draw_detections with:
             TREE.path("detection_pictures"),
             caption="../report/instances.rst",
             category="Pictures",
+            labels=labelled("Detections"),
         ),
     log:
         TREE.log("draw_detections", "dataset", "run"),

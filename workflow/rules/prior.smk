@@ -10,7 +10,7 @@ rule train_classifier:
     output:
         model=TREE.path("classifier"),
         epochs=directory(TREE.path("epochs")),
-        history=TREE.history("classifier"),
+        history=as_curve(TREE.history("classifier"), "Classifier"),
     log:
         TREE.log("train_classifier", "dataset", "run"),
     benchmark:
@@ -23,6 +23,7 @@ rule train_classifier:
         mem_mb=by_attempt(48000),
         runtime="48h",
         compile=compiled("prior.classifier"),
+        pictures=PICTURES,
     params:
         settings=settings_of("classifier"),
         seed=seed_of,

@@ -36,7 +36,7 @@ rule train_affinity:
         weights=weights_for("refinement.affinity"),
     output:
         model=TREE.path("affinity"),
-        history=TREE.history("affinity"),
+        history=as_curve(TREE.history("affinity"), "AffinityNet"),
     log:
         TREE.log("train_affinity", "dataset", "run"),
     benchmark:
@@ -48,6 +48,7 @@ rule train_affinity:
         gpu=1,
         mem_mb=by_attempt(32000),
         runtime="12h",
+        pictures=PICTURES,
     params:
         settings=settings_of("affinity"),
         seed=seed_of,

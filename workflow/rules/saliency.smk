@@ -33,7 +33,7 @@ rule train_c2am:
         weights=weights_for("saliency.c2am"),
     output:
         model=TREE.path("c2am"),
-        history=TREE.history("c2am"),
+        history=as_curve(TREE.history("c2am"), "C²AM"),
     log:
         TREE.log("train_c2am", "dataset", "run"),
     benchmark:
@@ -46,6 +46,7 @@ rule train_c2am:
         mem_mb=by_attempt(32000),
         runtime="24h",
         compile=compiled("saliency.c2am"),
+        pictures=PICTURES,
     params:
         settings=settings_of("c2am"),
         seed=seed_of,
@@ -114,7 +115,7 @@ rule train_poolnet:
         weights=weights_for("saliency.poolnet"),
     output:
         model=TREE.path("poolnet"),
-        history=TREE.history("poolnet"),
+        history=as_curve(TREE.history("poolnet"), "PoolNet"),
     log:
         TREE.log("train_poolnet", "dataset", "run"),
     benchmark:
@@ -126,6 +127,7 @@ rule train_poolnet:
         gpu=1,
         mem_mb=by_attempt(16000),
         runtime="24h",
+        pictures=PICTURES,
     params:
         settings=settings_of("poolnet"),
         seed=seed_of,

@@ -12,8 +12,8 @@ rule evaluate_cams:
         truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("priors_miou"),
-        images=TREE.path("priors_images"),
+        result=as_score(TREE.path("priors_miou"), "CAMs"),
+        images=as_images(TREE.path("priors_images"), "CAMs"),
     log:
         TREE.log("evaluate_cams", "dataset", "run"),
     benchmark:
@@ -43,8 +43,8 @@ use rule evaluate_cams as evaluate_cams_on_val with:
         truth=truth_to_score("val"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("priors_miou_val"),
-        images=TREE.path("priors_images_val"),
+        result=as_score(TREE.path("priors_miou_val"), "CAMs"),
+        images=as_images(TREE.path("priors_images_val"), "CAMs"),
     log:
         TREE.log("evaluate_cams_on_val", "dataset", "run"),
     benchmark:
@@ -67,7 +67,12 @@ rule evaluate_epochs:
         truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("priors_by_epoch"),
+        result=report(
+            TREE.path("priors_by_epoch"),
+            caption="../report/epochs.rst",
+            category="Scores",
+            labels=with_score("CAMs by epoch"),
+        ),
     log:
         TREE.log("evaluate_epochs", "dataset", "run"),
     benchmark:
@@ -103,7 +108,7 @@ rule evaluate_saliency:
         truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("saliency_miou"),
+        result=as_score(TREE.path("saliency_miou"), "Saliency"),
     log:
         TREE.log("evaluate_saliency", "dataset", "run"),
     benchmark:
@@ -134,7 +139,7 @@ rule evaluate_saliency_gt:
         truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("saliency_gt_miou"),
+        result=as_score(TREE.path("saliency_gt_miou"), "Saliency with known classes"),
     log:
         TREE.log("evaluate_saliency_gt", "dataset", "run"),
     benchmark:
@@ -164,8 +169,8 @@ rule evaluate_pseudo_masks:
         truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("pseudo_miou"),
-        images=TREE.path("pseudo_images"),
+        result=as_score(TREE.path("pseudo_miou"), "Pseudo masks"),
+        images=as_images(TREE.path("pseudo_images"), "Pseudo masks"),
     log:
         TREE.log("evaluate_pseudo_masks", "dataset", "run"),
     benchmark:
@@ -195,8 +200,8 @@ use rule evaluate_pseudo_masks as evaluate_pseudo_masks_on_val with:
         truth=truth_to_score("val"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("pseudo_miou_val"),
-        images=TREE.path("pseudo_images_val"),
+        result=as_score(TREE.path("pseudo_miou_val"), "Pseudo masks"),
+        images=as_images(TREE.path("pseudo_images_val"), "Pseudo masks"),
     log:
         TREE.log("evaluate_pseudo_masks_on_val", "dataset", "run"),
     benchmark:
@@ -218,8 +223,8 @@ rule evaluate_segmentation:
         truth=truth_to_score("val"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("seg_miou"),
-        images=TREE.path("seg_images"),
+        result=as_score(TREE.path("seg_miou"), "Segmentation network"),
+        images=as_images(TREE.path("seg_images"), "Segmentation network"),
     log:
         TREE.log("evaluate_segmentation", "dataset", "run"),
     benchmark:
@@ -259,7 +264,12 @@ rule check_health:
         manifest=manifest_for("train"),
         classes=TREE.path("classes"),
     output:
-        result=TREE.path("health"),
+        result=report(
+            TREE.path("health"),
+            caption="../report/health.rst",
+            category="Health",
+            labels=labelled("Health without masks"),
+        ),
     log:
         TREE.log("check_health", "dataset", "run"),
     benchmark:
@@ -294,7 +304,12 @@ rule mean_over_seeds:
         segmentation=over_seeds("seg_miou", "masks"),
     output:
         result=TREE.path("over_seeds") + ".json",
-        table=TREE.path("over_seeds") + ".md",
+        table=report(
+            TREE.path("over_seeds") + ".md",
+            caption="../report/seeds.rst",
+            category="Scores",
+            labels=labelled("Means over seeds"),
+        ),
     log:
         TREE.log("mean_over_seeds", "dataset", "run"),
     wildcard_constraints:

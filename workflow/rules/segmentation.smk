@@ -11,7 +11,7 @@ rule train_segmentation:
         weights=weights_for("segmentation"),
     output:
         model=TREE.path("segmentation"),
-        history=TREE.history("segmentation"),
+        history=as_curve(TREE.history("segmentation"), "Segmentation network"),
     log:
         TREE.log("train_segmentation", "dataset", "run"),
     benchmark:
@@ -24,6 +24,7 @@ rule train_segmentation:
         mem_mb=by_attempt(48000),
         runtime="48h",
         compile=compiled("segmentation"),
+        pictures=PICTURES,
     params:
         network=method_of("segmentation"),
         settings=settings_of("segmentation"),

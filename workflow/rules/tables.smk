@@ -12,7 +12,12 @@ rule class_properties:
         truth=truth_to_score("scored"),
         classes=TREE.path("classes"),
     output:
-        table=TREE.path("class_properties"),
+        table=report(
+            TREE.path("class_properties"),
+            caption="../report/classes.rst",
+            category="Classes",
+            labels=labelled("Properties of the classes"),
+        ),
     log:
         TREE.log("class_properties", "dataset"),
     conda:
@@ -39,6 +44,7 @@ rule make_table:
             TREE.path("table") + ".md",
             caption="../report/tables.rst",
             category="Tables",
+            labels=labelled("Table {table}"),
         ),
     log:
         TREE.log("make_table", "dataset", "table"),
@@ -67,6 +73,7 @@ rule make_figure:
             TREE.path("figure") + ".png",
             caption="../report/figures.rst",
             category="Figures",
+            labels=labelled("Figure {figure}"),
         ),
         table=TREE.path("figure") + ".csv",
     log:

@@ -1,6 +1,6 @@
 """Rule check_health: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -19,7 +19,7 @@ found = health(
     cams=MapStore(inputs.cams) if inputs.cams else None,
     threshold=snakemake.params.threshold,
     folders={name: Path(inputs[name]) if inputs[name] else None for name in stages},
-    workers=snakemake.threads,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )
 write_result(
     snakemake.output.result,

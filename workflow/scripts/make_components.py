@@ -1,6 +1,6 @@
 """Rule make_components: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -19,5 +19,5 @@ make_components(
     store=Path(snakemake.output.store),
     settings=made(ComponentSettings, snakemake.params.settings["components"]),
     about=dict(snakemake.wildcards.items()),
-    workers=snakemake.threads,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

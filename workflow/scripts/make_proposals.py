@@ -1,6 +1,6 @@
 """Rule make_proposals: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -15,5 +15,5 @@ make_declared_proposals(
     manifest=Manifest.read(snakemake.input.manifest),
     store=Path(snakemake.output.store),
     about=dict(snakemake.wildcards.items()),
-    workers=snakemake.threads,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

@@ -21,4 +21,5 @@ train_affinity(
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads - 1,
+    pictures=snakemake.resources.pictures,
 )

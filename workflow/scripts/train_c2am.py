@@ -23,4 +23,5 @@ train_c2am(
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads - 1,
+    pictures=snakemake.resources.pictures,
 )

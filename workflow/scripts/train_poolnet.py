@@ -22,5 +22,6 @@ train_poolnet(
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads - 1,
+    pictures=snakemake.resources.pictures,
     share=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

@@ -27,4 +27,5 @@ train_segmentation(
     seed=snakemake.params.seed,
     device=pick_device(snakemake.resources.get("gpu", 0)),
     workers=snakemake.threads - 1,
+    pictures=snakemake.resources.pictures,
 )

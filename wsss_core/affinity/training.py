@@ -13,15 +13,16 @@ from wsss_core.affinity.network import AffinityNet
 from wsss_core.affinity.pairs import affinity_loss, displacement_loss
 from wsss_core.base.checkpoints import read_model, save_model
 from wsss_core.data.classes import Classes
-from wsss_core.data.manifest import Manifest
+from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import folder_digest, read_folder_mask
 from wsss_core.data.pictures import Pictures
-from wsss_core.data.samples import MaskedCrops
+from wsss_core.data.samples import MaskedCrops, network_input
 from wsss_core.data.transforms import normalized_crop
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed, training_digest
 from wsss_core.fitting.optim import PolySGD
 from wsss_core.fitting.precision import Precision
+from wsss_core.fitting.snapshots import Snapshots, grey
 from wsss_core.networks.backbones import build_backbone
 from wsss_core.recipes.settings import AffinitySettings, identity
 
@@ -72,12 +73,14 @@ def train_affinity(
     seed: int,
     device: torch.device,
     workers: int = 0,
+    pictures: int = 0,
 ) -> None:
     """Train AffinityNet and write its checkpoint, history and TensorBoard events.
 
     Args:
         labels: folder of affinity labels, see ``labels.make_affinity_labels``.
         weights: ImageNet weights of the frozen backbone, or None (then only useful for tests).
+        pictures: epochs from one set of pictures of training images to the next, 0 for none; see ``Snapshots``.
     """
     displacement = bool(settings.displacement)
     model = AffinityNet(build_backbone(settings.backbone, weights=weights), displacement=displacement)
@@ -101,6 +104,7 @@ def train_affinity(
             "train_affinity", classes, manifest, seed, identity(settings), weights, folder_digest(labels)
         ),
         lr=lambda: step.optimizer.lr,
+        snapshots=Snapshots(pictures, manifest.rows, model, partial(_draw, model)),
     )
     if displacement:
         mean = mean_displacement(
@@ -109,6 +113,11 @@ def train_affinity(
         model.displacement_mean.copy_(mean)
     recipe = {"backbone": settings.backbone} | ({"displacement": True} if displacement else {})
     save_model(output, model, "affinity", recipe)
+
+
+def _draw(model: AffinityNet, photo: Tensor, row: Row) -> Tensor:
+    """Boundaries, white where they are sure."""
+    return grey(photo, torch.sigmoid(model(network_input(photo)))[0, 0])
 
 
 @torch.no_grad()

@@ -50,6 +50,19 @@ def label_proposals(
     Raises:
         ValueError: a peak beyond the grid.
     """
+    cluster, classes, _ = labels_and_supports(masks, peaks, scores, grid, support, overlap)
+    return cluster, classes
+
+
+def labels_and_supports(
+    masks: np.ndarray,
+    peaks: np.ndarray,
+    scores: np.ndarray,
+    grid: int | tuple[int, int],
+    support: float,
+    overlap: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``label_proposals``, and the pixels of each peak's support (P,) int64, in the order of the classes."""
     masks, peaks, scores = np.asarray(masks, bool), np.asarray(peaks, np.int64), np.asarray(scores)
     peaks = peaks.reshape(len(scores), -1)[:, -3:] if len(scores) else peaks.reshape(0, 3)
     sides = np.broadcast_to(np.asarray(grid), 2)
@@ -58,7 +71,7 @@ def label_proposals(
     count, height, width = masks.shape
     peaks = peaks[np.argsort(scores, kind="stable")]
     if not len(peaks):
-        return np.full(count, BACKGROUND, np.int64), peaks[:, 0]
+        return np.full(count, BACKGROUND, np.int64), peaks[:, 0], np.zeros(0, np.int64)
     rows, columns = peaks[:, 1] * height // sides[0], peaks[:, 2] * width // sides[1]
     around = masks[:, rows, columns]  # (N, P): which proposals contain which peak
     areas, supported = masks.sum((1, 2), dtype=np.int64), np.zeros(len(peaks))
@@ -73,14 +86,15 @@ def label_proposals(
     claims = iou > overlap
     highest = np.where(claims, np.arange(1, len(peaks) + 1), 0).max(1)
     touched = (shared > 0).any(1)
-    return np.where(highest > 0, highest, np.where(touched, BACKGROUND, NONE)), peaks[:, 0]
+    cluster = np.where(highest > 0, highest, np.where(touched, BACKGROUND, NONE))
+    return cluster, peaks[:, 0], supported.astype(np.int64)
 
 
 class ProposalLabels:
     """The labels of all proposals of a split, as ``make_proposal_labels`` keeps them.
 
     ``labels[image_id]`` gives ``cluster`` (N,) int64 and the classes from 0 of its clusters (P,) int64, see
-    ``label_proposals``.
+    ``label_proposals``; ``support_of(image_id)`` the pixels of their supports (P,) int64.
 
     Raises:
         ValueError: another file, or a damaged one.
@@ -98,13 +112,20 @@ class ProposalLabels:
             self.manifest, self.proposals = str(content["manifest"]), str(content["proposals"])
             self.cluster, self.first_row = content["cluster"], content["first_row"]
             self.classes, self.first_cluster = content["classes"], content["first_cluster"]
+            self.support = content["support"]
             ids = content["image_id"].tolist()
         self.places = {image_id: place for place, image_id in enumerate(ids)}
 
     def __getitem__(self, image_id: str) -> tuple[np.ndarray, np.ndarray]:
-        place = self.places[image_id]
-        rows, clusters = (slice(*first[place : place + 2]) for first in (self.first_row, self.first_cluster))
+        rows, clusters = (self._span(first, image_id) for first in (self.first_row, self.first_cluster))
         return self.cluster[rows].astype(np.int64), self.classes[clusters].astype(np.int64)
+
+    def support_of(self, image_id: str) -> np.ndarray:
+        return self.support[self._span(self.first_cluster, image_id)].astype(np.int64)
+
+    def _span(self, first: np.ndarray, image_id: str) -> slice:
+        place = self.places[image_id]
+        return slice(*first[place : place + 2])
 
     def check(self, manifest: Manifest, proposals: InstanceStore) -> None:
         """Refuse labels of other images or of other proposals.
@@ -139,18 +160,20 @@ def make_proposal_labels(
     store.check(manifest)
     work = partial(_labelled, store=store, peaks=read_peaks(peaks), settings=settings)
     found = list(in_processes(work, manifest.ids, workers))
-    cluster, classes = (np.concatenate([part[place] for part in found]) for place in (0, 1))
+    cluster, classes, support = (np.concatenate([part[place] for part in found]) for place in range(3))
     named, background = (cluster > 0).mean(), (cluster == BACKGROUND).mean()
+    without = sum(not (part[0] > 0).any() for part in found)
     logger.info(
-        "%.2f clusters an image; of the proposals %.1f %% have a class, %.1f %% are background, %.1f %% have no label",
-        len(classes) / len(found), 100 * named, 100 * background, 100 * (1 - named - background),
+        "%.2f clusters an image; of the proposals %.1f %% have a class, %.1f %% are background, %.1f %% have no label; "
+        "%d of %d images have no proposal with a class",
+        len(classes) / len(found), 100 * named, 100 * background, 100 * (1 - named - background), without, len(found),
     )  # fmt: skip
     first_row, first_cluster = (np.cumsum([0, *(len(part[place]) for part in found)]) for place in (0, 1))
     with whole(output) as unfinished, open(unfinished, "wb") as file:  # a name would get a suffix
         np.savez_compressed(
             file, layout=LAYOUT, manifest=manifest.digest(), proposals=store.digest(), image_id=np.array(manifest.ids),
             cluster=cluster.astype(np.int16), first_row=first_row, classes=classes.astype(np.int16),
-            first_cluster=first_cluster,
+            first_cluster=first_cluster, support=support.astype(np.int32),
         )  # fmt: skip
 
 
@@ -160,7 +183,7 @@ def _labelled(
     store: InstanceStore,
     peaks: dict[str, tuple[np.ndarray, np.ndarray, int]],
     settings: ProposalLabelSettings,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     places, scores, grid = peaks.get(image_id, (np.zeros((0, 3), np.int64), np.zeros(0), 1))
     masks = store[image_id].dense(store.size(image_id))
-    return label_proposals(masks, places, scores, grid, settings.support, settings.overlap)
+    return labels_and_supports(masks, places, scores, grid, settings.support, settings.overlap)

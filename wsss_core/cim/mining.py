@@ -1,8 +1,7 @@
 """CIM: pseudo truth from what a branch thinks of proposals, and what it teaches the next (Li et al., IJCAI 2023).
 
 Columns of scores are the classes from 1, and the background at 0. Overlaps and containment are those of
-``proposals.overlaps``. Everything here is without gradient, and for a picture at a time; nothing waits for the device
-but the functions that leave out what was not mined (``mine``, ``mine_mist``).
+``proposals.overlaps``. Everything here is without gradient, and for a picture at a time.
 """
 
 import math
@@ -30,6 +29,7 @@ class Targets(NamedTuple):
     weights: Tensor
 
 
+@torch.no_grad()
 def mine(
     classification: Tensor,
     integrity: Tensor,
@@ -40,6 +40,8 @@ def mine(
     nms: float,
     contained: float = 0.85,
     largest: float = 0.9,
+    *,
+    dense: bool = False,
 ) -> Mined:
     """The pseudo truth of a picture by the CIM strategy (algorithm 1).
 
@@ -55,52 +57,38 @@ def mine(
         contained: share of a seed from above which on a proposal contains it.
         largest: a proposal that contains at least this share of all proposals is never pseudo truth; the published
             code has this, the paper does not.
+        dense: give all proposals, those that are no pseudo truth with column 0, and do not wait for the device.
     """
     columns = _columns(labels, classification)
-    return _found(mined_by_cim(classification, integrity, iou, containment, columns, seeds, nms, contained, largest))
+    contains = containment > contained  # [i, j]: i contains j
+    contains = contains & (contains.sum(1) < largest * len(classification))[:, None]
+    places, kept = _seeds(classification[:, columns], iou, seeds, nms)  # (L, S)
+    inside = contains.T[places]  # (L, S, N): which proposals may stand for a seed
+    whole = integrity[:, columns].T[:, None]
+    best = torch.where(inside, whole, -torch.inf).argmax(2)  # of equal ones the first
+    mined = _by_class(best, kept & inside.any(2), (classification * integrity)[:, columns], columns)
+    return mined if dense else _found(mined)
 
 
+@torch.no_grad()
 def mine_mist(
-    classification: Tensor, integrity: Tensor | None, iou: Tensor, labels: Tensor, seeds: float, nms: float
+    classification: Tensor,
+    integrity: Tensor | None,
+    iou: Tensor,
+    labels: Tensor,
+    seeds: float,
+    nms: float,
+    *,
+    dense: bool = False,
 ) -> Mined:
     """The pseudo truth of a picture by MIST (Ren et al., CVPR 2020), as in the paper's ablation: the seeds themselves.
 
     Args as for ``mine``. The score of a proposal is the product of both, or its classification alone.
     """
-    return _found(mined_by_mist(classification, integrity, iou, _columns(labels, classification), seeds, nms))
-
-
-@torch.no_grad()
-def mined_by_cim(
-    classification: Tensor,
-    integrity: Tensor,
-    iou: Tensor,
-    containment: Tensor,
-    labels: Tensor,
-    seeds: float,
-    nms: float,
-    contained: float = 0.85,
-    largest: float = 0.9,
-) -> Mined:
-    """``mine`` with all proposals, those that are no pseudo truth with column 0."""
-    count = len(classification)
-    contains = containment > contained  # [i, j]: i contains j
-    contains = contains & (contains.sum(1) < largest * count)[:, None]
-    places, kept = _seeds(classification[:, labels], iou, seeds, nms)  # (L, S)
-    inside = contains.T[places]  # (L, S, N): which proposals may stand for a seed
-    whole = integrity[:, labels].T[:, None]
-    best = torch.where(inside, whole, -torch.inf).argmax(2)  # of equal ones the first
-    kept = kept & inside.any(2)
-    return _by_class(best, kept, (classification * integrity)[:, labels], labels)
-
-
-@torch.no_grad()
-def mined_by_mist(
-    classification: Tensor, integrity: Tensor | None, iou: Tensor, labels: Tensor, seeds: float, nms: float
-) -> Mined:
-    """``mine_mist`` with all proposals, those that are no pseudo truth with column 0."""
-    scores = (classification if integrity is None else classification * integrity)[:, labels]
-    return _by_class(*_seeds(scores, iou, seeds, nms), scores, labels)
+    columns = _columns(labels, classification)
+    scores = (classification if integrity is None else classification * integrity)[:, columns]
+    mined = _by_class(*_seeds(scores, iou, seeds, nms), scores, columns)
+    return mined if dense else _found(mined)
 
 
 def _seeds(scores: Tensor, iou: Tensor, share: float, nms: float) -> tuple[Tensor, Tensor]:
@@ -174,14 +162,15 @@ def assign(mined: Mined, iou: Tensor, foreground: float, integrity: float) -> Ta
         mined: in rising order of the proposals, which decides between equal overlaps.
         iou: (N, N).
     """
-    if not mined.places.numel():
+    places, columns, weights = mined
+    if not places.numel():
         nothing = iou.new_zeros(len(iou))
         return Targets(torch.full_like(nothing, IGNORED, dtype=torch.int64), nothing, nothing)
-    overlap, which = torch.where(mined.classes > 0, iou[:, mined.places], -1).max(1)  # of equal ones the first
+    overlap, which = torch.where(columns > 0, iou[:, places], -1).max(1)  # of equal ones the first
     known = overlap > 0
-    classes = torch.where(overlap >= foreground, mined.classes[which], 0)
+    classes = torch.where(overlap >= foreground, columns[which], 0)
     return Targets(
         torch.where(known, classes, IGNORED),
         (overlap > integrity).to(iou.dtype),
-        torch.where(known, mined.weights[which], 0),
+        torch.where(known, weights[which], 0),
     )

@@ -1,5 +1,7 @@
 """The network of CIM: features of proposals, and what each branch says of them (Li et al., IJCAI 2023)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from wsss_core.base.checkpoints import read_model
+from wsss_core.data.classes import DataError
 from wsss_core.networks.backbones import Backbone, build_backbone
 from wsss_core.proposals.overlaps import SIDE
 
@@ -103,6 +106,18 @@ class CimNetwork(nn.Module):
             for layer in (self.classification, self.integrity)
         )
         return Scores(first.softmax(2), torch.cat([second[:1].softmax(1), second[1:].sigmoid()]))
+
+
+@contextmanager
+def memory_for(proposals: int) -> Iterator[None]:
+    """Say for how many proposals of a picture the device's memory was not enough, and the way out."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DataError(
+            f"{proposals} proposals of a picture do not fit into the device's memory together with CIM's network: set "
+            f"limit of the data set's proposals lower, or its longer_sides: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def build_cim(

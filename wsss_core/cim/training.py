@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from wsss_core.base.checkpoints import save_model
 from wsss_core.cim.labels import ProposalLabels
 from wsss_core.cim.losses import cluster_loss, image_loss, refinement_losses
-from wsss_core.cim.mining import Mined, assign, mined_by_cim, mined_by_mist, sampled
-from wsss_core.cim.network import KIND, CimNetwork, Scores, build_cim
+from wsss_core.cim.mining import Mined, assign, mine, mine_mist, sampled
+from wsss_core.cim.network import KIND, CimNetwork, Scores, build_cim, memory_for
 from wsss_core.cim.views import view
 from wsss_core.data.classes import Classes, DataError, described
 from wsss_core.data.manifest import Manifest
@@ -28,6 +28,8 @@ from wsss_core.proposals.overlaps import overlaps_of
 from wsss_core.recipes.settings import CimSettings, identity
 
 logger = logging.getLogger(__name__)
+
+NETWORK = ("backbone", "output_stride", "stage", "hidden", "branches", "integrity_head")  # settings that build it
 
 
 class ProposalPictures:
@@ -120,11 +122,12 @@ class CimStep:
         return {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
 
     def __call__(self, batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        picture = {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
-        with self.precision.autocast():
-            scores = self.model(network_input(picture["pixels"][None]), picture["boxes"], picture["crops"])
-        losses, counts = self.losses(scores, picture)  # not in half precision
-        self.scaler.scale(torch.stack(list(losses.values())).sum() / self.settings.batch_size).backward()
+        with memory_for(len(batch["boxes"])):
+            picture = {name: values.to(self.device, non_blocking=True) for name, values in batch.items()}
+            with self.precision.autocast():
+                scores = self.model(network_input(picture["pixels"][None]), picture["boxes"], picture["crops"])
+            losses, counts = self.losses(scores, picture)  # not in half precision
+            self.scaler.scale(torch.stack(list(losses.values())).sum() / self.settings.batch_size).backward()
         if (step + 1) % self.settings.batch_size == 0:
             if self.settings.clip is not None:
                 self.scaler.unscale_(self.optimizer.sgd)
@@ -168,12 +171,12 @@ class CimStep:
         settings, columns = self.settings, picture["columns"]
         classification, integrity = scores.of(branch - 1)
         if settings.strategy == "mist":
-            mined = mined_by_mist(classification, integrity, picture["iou"], columns, settings.seeds, nms)
+            mined = mine_mist(classification, integrity, picture["iou"], columns, settings.seeds, nms, dense=True)
         else:
             assert integrity is not None  # see _check
-            mined = mined_by_cim(
+            mined = mine(
                 classification, integrity, picture["iou"], picture["containment"], columns, settings.seeds, nms,
-                settings.containment, settings.largest,
+                settings.containment, settings.largest, dense=True,
             )  # fmt: skip
         return sampled(mined, columns, picture["uniform"][branch - 1]) if settings.sampling else mined
 
@@ -226,16 +229,8 @@ def train_cim(
     _check(settings)
     store = InstanceStore(proposals)
     store.check(manifest)
-    if settings.cluster_labels and labels is None:
-        raise ValueError("cluster_labels needs the labels of proposals: make them, or set cluster_labels: false")
-    clusters = ProposalLabels(labels) if settings.cluster_labels and labels is not None else None
-    if clusters is not None:
-        clusters.check(manifest, store)
-    network = {
-        **{name: getattr(settings, name) for name in ("backbone", "output_stride", "stage", "hidden", "branches")},
-        "integrity_head": settings.integrity_head,
-        "classes": len(classes),
-    }
+    clusters = _clusters(labels, manifest, store) if settings.cluster_labels else None
+    network = {name: getattr(settings, name) for name in NETWORK} | {"classes": len(classes)}
     model = placed(prepared(build_cim(**network, weights=weights), settings.frozen), device)
     assert isinstance(model, CimNetwork)
     samples = ProposalPictures(with_proposals(manifest, store), len(classes), store, clusters, settings)
@@ -248,18 +243,26 @@ def train_cim(
         collate=_only,
     )
     step = CimStep(model, settings, device)
+    made_of = identity(settings), weights, store.digest(), labels if settings.cluster_labels else None
     fit(
         step=step,
         loader=loader,
         epochs=loader.epochs,
         state=step.state(),
         output=output,
-        digest=training_digest(
-            "train_cim", classes, manifest, seed, identity(settings), weights, store.digest(), clusters and labels
-        ),
+        digest=training_digest("train_cim", classes, manifest, seed, *made_of),
         lr=lambda: step.optimizer.lr,
     )
     save_model(output, model, KIND, {"network": network, "proposals": store.about, **described(classes)})
+
+
+def _clusters(labels: Path | None, manifest: Manifest, proposals: InstanceStore) -> ProposalLabels:
+    """The labels by AGPL, if they are those of these proposals."""
+    if labels is None:
+        raise ValueError("cluster_labels needs the labels of proposals: make them, or set cluster_labels: false")
+    found = ProposalLabels(labels)
+    found.check(manifest, proposals)
+    return found
 
 
 def _only(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:

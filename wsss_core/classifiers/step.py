@@ -120,7 +120,8 @@ class Learner:
         grouping = replace(TWO if settings.as_irnet else FOUR, scratch=settings.head_rate)
         groups = parameter_groups(network, scratch, settings.learning_rate * rate, settings.weight_decay, grouping)
         updates = training.steps // (settings.accumulation * every)
-        self.optimizer = PolySGD(groups, updates=updates, momentum=settings.momentum or 0.0)
+        power = 0.9 if settings.decay_power is None else settings.decay_power
+        self.optimizer = PolySGD(groups, updates=updates, momentum=settings.momentum or 0.0, power=power)
         self.scaler = Precision(settings.precision, training.device).scaler()
         self.accumulation = settings.accumulation
 

@@ -2,10 +2,12 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from wsss_core.base.checkpoints import save_model
 from wsss_core.base.files import whole
@@ -13,11 +15,13 @@ from wsss_core.classifiers.network import Classifier, build_classifier, load_cla
 from wsss_core.classifiers.step import ClassifierStep, Training
 from wsss_core.classifiers.terms import build_terms
 from wsss_core.data.classes import Classes, described
-from wsss_core.data.manifest import Manifest
+from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mixing import Mixed
-from wsss_core.data.samples import LabelledCrops
+from wsss_core.data.samples import LabelledCrops, network_input
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed, training_digest
+from wsss_core.fitting.snapshots import Snapshots, coloured
+from wsss_core.maps.inference import normalize_cam
 from wsss_core.networks.batch_norm import group_batch_norm
 from wsss_core.recipes.settings import ClassifierSettings, identity
 
@@ -30,6 +34,7 @@ def label_batches(
         manifest,
         classes,
         resize=settings.resize,
+        rescale=settings.rescale,
         size=settings.crop,
         augmentation=settings.augmentation,
         squash=bool(settings.squash),
@@ -52,6 +57,7 @@ def train_classifier(
     seed: int,
     device: torch.device,
     workers: int = 0,
+    pictures: int = 0,
 ) -> None:
     """Train a classifier and write its checkpoint, history and TensorBoard events.
 
@@ -64,6 +70,7 @@ def train_classifier(
         output: the checkpoint to write.
         epochs: folder to make for the network as it was after the first epoch and after half of them (``first.pt``,
             ``middle.pt``), to be looked at; nothing is chosen by them.
+        pictures: epochs from one set of pictures of training images to the next, 0 for none; see ``Snapshots``.
     """
     loader = label_batches(manifest, len(classes), settings, seed, workers)
     training = Training(
@@ -94,9 +101,19 @@ def train_classifier(
         digest=training_digest("train_classifier", classes, manifest, seed, sections, weights, ordinary),
         lr=lambda: step.learner.optimizer.lr,
         after_epoch=kept,
+        snapshots=Snapshots(
+            pictures, manifest.rows, step.result, partial(_draw, cast(Classifier, step.result), classes)
+        ),
     )
     save_model(output, step.result, "classifier", recipe | {"epoch": settings.epochs})
     kept.publish()
+
+
+def _draw(model: Classifier, classes: Classes, photo: Tensor, row: Row) -> Tensor:
+    """The CAMs of the image's classes, in their colours on the photo."""
+    labels = list(row.labels)
+    maps = normalize_cam(model.cams(network_input(photo))[0, labels])
+    return coloured(photo, maps, classes.colours[1:][labels])
 
 
 def _network(settings: ClassifierSettings, classes: int, weights: Path | None, device: torch.device) -> Classifier:

@@ -20,18 +20,59 @@ app = typer.Typer(
     help="Look at the runs of the pipeline, ask them, and use their networks. Runs are made with snakemake.",
     epilog="Example: wsss show demo pnoc --worst 3. Help with a command: wsss show --help.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-DataSet = Annotated[str, typer.Argument(metavar="DATASET", help="A data set of config.yaml, such as voc.")]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="A run of config.yaml, such as pnoc or pnoc@seed1.")]
+
+def _data_sets(incomplete: str) -> list[str]:
+    return _declared("datasets", incomplete)
+
+
+def _runs(incomplete: str) -> list[str]:
+    return _declared("runs", incomplete)
+
+
+def _declared(key: str, incomplete: str) -> list[str]:
+    """Names of config.yaml, for the shell to complete; none where it cannot be read, as the shell has to go on."""
+    from wsss_core.commands.project import open_project
+
+    try:
+        return [name for name in open_project().recipes.config[key] if name.startswith(incomplete)]
+    except (CommandError, RecipeError, OSError):
+        return []
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"wsss-core {version('wsss-core')}")
+        raise typer.Exit
+
+
+DataSet = Annotated[
+    str,
+    typer.Argument(metavar="DATASET", help="A data set of config.yaml, such as voc.", autocompletion=_data_sets),
+]
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run of config.yaml, such as pnoc or pnoc@seed1.", autocompletion=_runs),
+]
 ConfigFiles = Annotated[
     list[Path] | None,
     typer.Option("--configfile", metavar="FILE", help="A file to put over config.yaml; may be given several times."),
 ]
+
+
+@app.callback()
+def wsss(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """What can be asked without a command."""
 
 
 @app.command(epilog="Example: wsss info results/demo/pnoc/segmentation.pt")
@@ -154,37 +195,52 @@ def show(
     print(f"{', '.join(ids)}: {output}")
 
 
-@app.command(epilog="Example: wsss compare voc cam pnoc --scores priors")
+@app.command(
+    epilog="Example: wsss compare voc cam poc pnoc --scores priors. A page: wsss compare voc cam pnoc --html a.html"
+)
 def compare(
     dataset: DataSet,
-    run: Run,
-    other: Annotated[str, typer.Argument(metavar="OTHER", help="The run to compare it with.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN RUN...", help="Two runs or more; the others are held against the first.", autocompletion=_runs
+        ),
+    ],
     scores: Annotated[
         str | None,
-        typer.Option(metavar="STAGE", help="priors, pseudo or seg; the last one that both have if left out."),
+        typer.Option(metavar="STAGE", help="priors, pseudo or seg; the last one that all have if left out."),
     ] = None,
     images: Annotated[int, typer.Option(min=0, metavar="N", help="So many images that won and that lost most.")] = 5,
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The PNG of bars to write.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with all of it, and print nothing else.")
+    ] = None,
     configfile: ConfigFiles = None,
 ) -> None:
-    """Compare the scores of two runs: stage by stage, class by class, and the images that changed most."""
+    """Compare the scores of runs: stage by stage, class by class, and the images that changed most."""
     from wsss_core.commands import compare as work
     from wsss_core.commands.project import open_project
     from wsss_core.commands.run import STAGES, RunOnDisk
 
     project = open_project(configfile or ())
-    one, two = (RunOnDisk(project, *project.checked(dataset, name)) for name in (run, other))
-    found = work.compare(one, two, scores)
+    left = [RunOnDisk(project, *project.checked(dataset, run)) for run in runs]
+    if html is not None:
+        if scores or out:
+            raise CommandError("--html has every stage on one page: leave out --scores and -o")
+        work.write_page(project, dataset, runs, html)
+        print(f"page: {html}")
+        return
+    found = work.compare(left, scores)
     for table in work.tables(found, images):
         if len(table) > 1:
             print_rows(table)
             print()
-    output = out or Path(f"{dataset}_{run}_{other}.png")
+    output = out or Path(f"{dataset}_{'_'.join(runs)}.png")
     work.draw_comparison(found, f"{STAGES[found.stage].caption}s on {dataset}", output)
     print(f"bars: {output}")
     if found.images:
         changed = " ".join(dict.fromkeys([found.images[0][0], found.images[-1][0]]))
-        print(f"look at them: wsss show {dataset} {other} {changed}")
+        print(f"look at them: wsss show {dataset} {runs[-1]} {changed}")
 
 
 @app.command(epilog="Example: wsss export results/voc/pnoc/segmentation.pt --onnx voc.onnx --photo photos/cat.jpg")
@@ -257,6 +313,28 @@ def import_(
     output = import_classifier(project, file, *project.checked(dataset, run), overwrite=overwrite)
     target = project.tree.path("priors_miou", dataset=dataset, run=run)
     print(f"{output}: next, such as snakemake --cores all -- {target}")
+
+
+@app.command(epilog="Example: wsss wandb voc pnoc --project wsss --offline")
+def wandb(
+    dataset: DataSet,
+    run: Run,
+    project: Annotated[str, typer.Option(metavar="NAME", help="The project there.")],
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Only write the folder wandb, for `wandb sync` later.")
+    ] = False,
+    configfile: ConfigFiles = None,
+) -> None:
+    """Send a run's losses, pictures and scores to Weights & Biases. Nothing is ever sent but by this command.
+
+    It can be called while networks train, and again: the run there is replaced.
+    """
+    from wsss_core.commands.project import open_project
+    from wsss_core.commands.tracking import send
+
+    opened = open_project(configfile or ())
+    sent = send(opened, *opened.checked(dataset, run), to=project, offline=offline)
+    print(f"{'written' if offline else 'sent'}: " + ", ".join(f"{name} ({n} epochs)" for name, n in sent.items()))
 
 
 @app.command(epilog="Example: wsss doctor voc/pnoc")

@@ -1,4 +1,4 @@
-"""``wsss compare``: two runs on a data set, class by class and image by image."""
+"""``wsss compare``: runs on a data set, class by class and image by image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,121 +6,160 @@ from pathlib import Path
 
 from wsss_core.base.files import whole
 from wsss_core.commands.printing import CommandError
+from wsss_core.commands.project import Project
 from wsss_core.commands.run import LAST_FIRST, STAGES, RunOnDisk
 from wsss_core.recipes.names import unknown
+from wsss_core.reports.comparable import resolve_comparison
 from wsss_core.reports.figures import COLOURS
 
 Row = tuple[str, ...]
+Scores = tuple[float | None, ...]  # one a run
 ALL = "mIoU"
+LETTER, CLASS, LABELLED = (
+    0.1,
+    0.45,
+    25,
+)  # inches of a letter and of a class at least; classes up to which bars have numbers
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs at one stage.
+    """Runs at one stage.
 
     Attributes:
-        runs: their names.
+        runs: their names, the one that others are held against first.
         stage: one of ``STAGES``.
-        means: by stage that both have scores of, the mIoU of both.
-        classes: by class, the IoU of both; None where a class is nowhere.
-        images: ids with the mIoU of both, those that lost most first; none without the scores by image of both.
+        means: by stage that all have scores of, the mIoU of each.
+        classes: by class, the IoU of each; None where a class is nowhere.
+        images: ids with the mIoU of each, by change; none without the scores by image of all.
     """
 
-    runs: tuple[str, str]
+    runs: tuple[str, ...]
     stage: str
-    means: dict[str, tuple[float, float]]
-    classes: dict[str, tuple[float | None, float | None]]
-    images: list[tuple[str, float, float]]
+    means: dict[str, Scores]
+    classes: dict[str, Scores]
+    images: list[tuple[str, Scores]]
 
 
-def compare(one: RunOnDisk, other: RunOnDisk, stage: str | None = None) -> Comparison:
-    """Put the scores of two runs side by side.
+def compare(runs: Sequence[RunOnDisk], stage: str | None = None) -> Comparison:
+    """Put the scores of two or more runs side by side.
 
     Args:
-        stage: whose classes and images are compared, one of ``STAGES``; None takes the last one that both have.
+        stage: whose classes and images are compared, one of ``STAGES``; None takes the last one that all have.
 
     Raises:
-        CommandError: an unknown stage; nothing that both have scores of; scores of other images.
+        CommandError: one run alone; an unknown stage; nothing that all have scores of; scores of other images.
         ResultError: a result file that is damaged.
     """
+    if len(runs) < 2:
+        raise CommandError(f"name two runs or more, such as wsss compare {runs[0].dataset} {runs[0].run} OTHER")
     if stage is not None and stage not in STAGES:
         raise CommandError(unknown("stage of --scores", stage, STAGES, "there are"))
-    common = [name for name in LAST_FIRST if name in one.results and name in other.results]
+    common = [name for name in LAST_FIRST if all(name in run.results for run in runs)]
     chosen = stage or next(iter(common), None)
     if chosen is None or chosen not in common:
         wanted = [
             run.project.tree.path(STAGES[stage or "seg"].result, dataset=run.dataset, run=run.run)
-            for run in (one, other)
+            for run in runs
             if (stage or "seg") not in run.results
         ]
-        raise CommandError(f"there are no scores of both runs: make {' and '.join(wanted)} first, by snakemake")
-    results = one.results[chosen], other.results[chosen]
-    for key in ("split", "images"):
-        first, second = (result.get(key) for result in results)
-        if first != second:
-            raise CommandError(f"the runs are scored on other images: {key} {first} of {one.run}, {second} of "
-                               f"{other.run}; make the older scores again")  # fmt: skip
-    first, second = (result.get("iou") or {} for result in results)
-    if first.keys() != second.keys():
-        raise CommandError(f"the runs are scored on other classes: {', '.join(first.keys() ^ second.keys())}")
+        raise CommandError(f"there are no scores that all have: make {' and '.join(wanted)} first, by snakemake")
+    results = [run.results[chosen] for run in runs]
+    for other, result in zip(runs[1:], results[1:], strict=True):
+        for key in ("split", "images"):
+            if results[0].get(key) != result.get(key):
+                raise CommandError(
+                    f"the runs are scored on other images: {key} {results[0].get(key)} of {runs[0].run}, "
+                    f"{result.get(key)} of {other.run}; make the older scores again"
+                )
+    by_class = [result.get("iou") or {} for result in results]
+    for other, found in zip(runs[1:], by_class[1:], strict=True):
+        if apart := by_class[0].keys() ^ found.keys():
+            raise CommandError(f"{runs[0].run} and {other.run} are scored on other classes: {', '.join(sorted(apart))}")
     return Comparison(
-        (one.run, other.run),
+        tuple(run.run for run in runs),
         chosen,
-        {name: (one.results[name]["miou"], other.results[name]["miou"]) for name in reversed(common)},
-        {name: (first[name], second[name]) for name in first},
-        _changed(one, other, chosen),
+        {name: tuple(run.results[name]["miou"] for run in runs) for name in reversed(common)},
+        {name: tuple(found[name] for found in by_class) for name in by_class[0]},
+        _changed(runs, chosen),
     )
 
 
-def _changed(one: RunOnDisk, other: RunOnDisk, stage: str) -> list[tuple[str, float, float]]:
-    first, second = one.tables.get(stage, {}), other.tables.get(stage, {})
-    found = [
-        (id, score.miou, again.miou)
-        for id, score in first.items()
-        if score.miou is not None and (again := second.get(id)) is not None and again.miou is not None
-    ]
-    return sorted(found, key=lambda image: (image[2] - image[1], image[0]))
+def _changed(runs: Sequence[RunOnDisk], stage: str) -> list[tuple[str, Scores]]:
+    """Images with a score of each run: by the change between two runs, lowest first, or by the spread over more."""
+    tables = [run.tables.get(stage, {}) for run in runs]
+    ids = [id for id in tables[0] if all(id in table and table[id].miou is not None for table in tables)]
+    found = [(id, tuple(table[id].miou for table in tables)) for id in ids]
+    return sorted(found, key=lambda image: (change(image[1]) or 0.0, image[0]))
+
+
+def change(scores: Scores) -> float | None:
+    """From the first to the other of two runs; over more, the highest less the lowest. None where one has none."""
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
+        return None
+    return known[1] - known[0] if len(known) == 2 else max(known) - min(known)
 
 
 def tables(found: Comparison, most: int) -> tuple[list[Row], list[Row], list[Row]]:
     """What to print: by stage, by class, and the images that changed most, ``most`` of each kind."""
-    stages = [(STAGES[name].caption + (" (val)" if name.endswith("_val") else ""), *_told(*values))
+    stages = [(STAGES[name].caption + (" (val)" if name.endswith("_val") else ""), *_told(values))
               for name, values in found.means.items()]  # fmt: skip
-    classes = [(name, *_told(*values)) for name, values in found.classes.items()]
-    lost = [image for image in found.images if image[2] < image[1]][:most]
-    won = [image for image in reversed(found.images) if image[2] > image[1]][:most]
-    images = [(id, *_told(before, after)) for id, before, after in [*won, *lost]]
-    head = (*found.runs, "change")
+    classes = [(name, *_told(values)) for name, values in found.classes.items()]
+    lost = [image for image in found.images if (change(image[1]) or 0.0) < 0][:most]
+    won = [image for image in reversed(found.images) if (change(image[1]) or 0.0) > 0][:most]
+    images = [(id, *_told(scores)) for id, scores in [*won, *lost]]
+    head = (*found.runs, "change" if len(found.runs) == 2 else "spread")
     return [("stage", *head), *stages], [("class", *head), *classes], [("image", *head), *images]
 
 
-def _told(before: float | None, after: float | None) -> Row:
-    change = "" if before is None or after is None else f"{100 * (after - before):+.1f}"
-    return (*("-" if value is None else f"{100 * value:.1f}" for value in (before, after)), change)
+def _told(scores: Scores) -> Row:
+    between = change(scores)
+    sign = "+" if len(scores) == 2 else ""
+    told = "" if between is None else f"{100 * between:{sign}.1f}"
+    return (*("-" if value is None else f"{100 * value:.1f}" for value in scores), told)
 
 
 def draw_comparison(found: Comparison, title: str, output: Path) -> None:
-    """Write a PNG with two bars a class, and one of the mean, in the order of the classes."""
+    """Write a PNG with a bar a run for each class, and for the mean, in the order of the classes."""
     from matplotlib.figure import Figure
 
     names = [name for name, values in found.classes.items() if None not in values]
-    bars: dict[str, Sequence[float]] = {}
-    for place, run in enumerate(found.runs):
-        own = [found.classes[name][place] or 0.0 for name in names]
-        bars[run if run not in bars else f"{run} again"] = [
-            100 * value for value in (*own, found.means[found.stage][place])
-        ]
+    heights = [(*(100 * (value or 0.0) for value in found.classes[name]),) for name in names]
+    heights.append((*(100 * (value or 0.0) for value in found.means[found.stage]),))
     names.append(ALL)
-    sheet = Figure(figsize=(max(5.0, 0.45 * len(names) + 2), 4.0), layout="constrained")
+    count = len(found.runs)
+    wide = max(CLASS, 0.2 * count + 0.15)  # of a class, in inches: there is room for a bar's number
+    beside = 1.2 + LETTER * max(map(len, found.runs))  # axis and legend
+    sheet = Figure(figsize=(max(5.0, wide * len(names) + beside), 4.0), layout="constrained")
     plot = sheet.subplots()
-    for place, (run, heights) in enumerate(bars.items()):
-        middles = [x + (place - 0.5) * 0.4 for x in range(len(names))]
-        drawn = plot.bar(middles, heights, 0.4, color=COLOURS[(2, 5)[place]], label=run)
-        if len(names) <= 25:
+    width = 0.8 / count
+    for place, run in enumerate(found.runs):
+        middles = [x + (place - (count - 1) / 2) * width for x in range(len(names))]
+        colour = COLOURS[(2, 5)[place]] if count == 2 else COLOURS[place % len(COLOURS)]
+        label = run if run not in found.runs[:place] else f"{run} again"
+        drawn = plot.bar(middles, [of_class[place] for of_class in heights], width, color=colour, label=label)
+        if len(names) <= LABELLED:
             plot.bar_label(drawn, fmt="%.0f", fontsize="x-small")
-    plot.set_xticks(range(len(names)), names, rotation=60 if len(names) > 8 else 0,
-                    ha="right" if len(names) > 8 else "center")  # fmt: skip
+    room = max(wide, (sheet.get_figwidth() - beside) / len(names))
+    slanted = LETTER * max(map(len, names)) > room
+    plot.set_xticks(range(len(names)), names, rotation=60 if slanted else 0, ha="right" if slanted else "center",
+                    rotation_mode="anchor" if slanted else "default")  # fmt: skip
     plot.set(title=title, ylabel="IoU in %", ylim=(0, 105))
     plot.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     with whole(output) as partial:
         sheet.savefig(partial, format="png", dpi=150)
+
+
+def write_page(project: Project, dataset: str, runs: Sequence[str], output: Path) -> None:
+    """Write the page that ``results/{dataset}/compare.html`` is, of these runs.
+
+    Raises:
+        RecipeError: fewer than two runs, or one without any score.
+        ResultError: a result file that is damaged.
+    """
+    from wsss_core.reports.comparison import make_comparison
+
+    resolved = resolve_comparison(dataset, runs, project.recipes, project.tree)
+    command = f"wsss compare {dataset} {' '.join(runs)} --html {output}"
+    make_comparison(resolved=resolved | {"command": command}, output=output)

@@ -15,6 +15,7 @@ from wsss_core.commands.printing import CommandError, megabytes
 from wsss_core.commands.project import PACKAGED, Project
 from wsss_core.data.classes import DataError
 from wsss_core.data.manifest import Manifest
+from wsss_core.reports.contents import scores_of, stages_of
 
 Row = tuple[str, ...]
 MISSING = "Not there, and nothing makes it"
@@ -98,11 +99,16 @@ def differing(constraints: Path) -> list[str]:
 
 
 def target_of(project: Project, said: str) -> str:
-    """The target that was meant: a path under results, or ``dataset/run``, which means the score of its network."""
+    """The target that was meant: a path under results, or ``dataset/run``.
+
+    That means the run's last score on unseen images, and its health where the data set has no truth to score with.
+    """
     dataset, _, run = said.partition("/")
     if run and "/" not in run and dataset in project.recipes.datasets:
         project.checked(dataset, run)
-        return project.tree.path("seg_miou", dataset=dataset, run=run)
+        possible = scores_of(project.recipes, dataset, run, stages_of(project.recipes, dataset, run))
+        last = [score.result for score in possible if score.role == "val"][-1:] or ["health"]
+        return project.tree.path(*last, dataset=dataset, run=run)
     return said
 
 

@@ -174,9 +174,7 @@ def _config(root: Path, name: str, declared: Mapping[str, object], photos: int) 
     _, begin, rest = text.partition(BEGIN)
     _, end, rest = rest.partition(END)
     own = yaml.safe_dump(dict(declared), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
-    head = (
-        f"# Photos of your own, {photos} of them, as wsss init found them (docs/data.md, Your own photos).\ndatasets:\n"
-    )
+    head = f"# Photos of your own, {photos} of them, as wsss init found them (docs/own-photos.md).\ndatasets:\n"
     indented = "".join(f"    {line}\n" for line in own.splitlines())
     times = 2.0 if photos < FEW else 0.5 if photos >= MANY else 1.0
     further = re.sub(r"\bepochs: (\d+)", lambda found: f"epochs: {round(times * int(found[1]))}", rest)

@@ -118,9 +118,9 @@ class Manifest:
             for id, image, mask, height, width, labels, *own in self.table.itertuples(index=False)
         ]
 
-    def limited(self, longest_side: int) -> "Manifest":
+    def limited(self, longest_side: int | None) -> "Manifest":
         """The same images, the larger ones of them to be worked on at this length of their longer side."""
-        return Manifest.of([_limited(row, longest_side) for row in self.rows])
+        return self if longest_side is None else Manifest.of([_limited(row, longest_side) for row in self.rows])
 
     @property
     def ids(self) -> list[str]:
@@ -289,9 +289,9 @@ def _full(own: Sequence[int], height: int, width: int) -> tuple[int, int] | None
 
 
 def _limited(row: Row, longest_side: int) -> Row:
-    own = row.own_size
-    if max(own) <= longest_side:
+    if max(row.height, row.width) <= longest_side:
         return row
+    own = row.own_size
     height, width = (max(1, round(side * longest_side / max(own))) for side in own)
     return replace(row, height=height, width=width, full=own)
 

@@ -21,7 +21,7 @@ class LabelledCrops:
     mean colour).
 
     Args:
-        resize: smallest and largest longer side, in pixels.
+        resize: smallest and largest longer side, in pixels; ``rescale``, of the picture's own size, goes before it.
         augmentation: ``none``, ``jitter`` or ``randaug``.
         squash: the whole picture is resized to the square in place of the first and the last of these steps.
     """
@@ -32,13 +32,15 @@ class LabelledCrops:
         classes: int,
         *,
         resize: Sequence[int],
+        rescale: tuple[float, float] | None = None,
         size: int,
         augmentation: str,
         squash: bool = False,
     ):
         self.rows, self.pictures = manifest.rows, Pictures(manifest.rows)
         self.labels = manifest.multi_hot(classes)
-        self.resize, self.size, self.augment, self.squash = resize, size, AUGMENTATIONS[augmentation], squash
+        self.resize, self.rescale, self.size = resize, rescale, size
+        self.augment, self.squash = AUGMENTATIONS[augmentation], squash
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -49,7 +51,7 @@ class LabelledCrops:
         if self.squash:
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR)
         else:
-            image = resize_longer_side(image, _length(self.resize, rng))
+            image = resize_longer_side(image, _longer_side(image, self.resize, self.rescale, rng))
         if rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pixels = np.asarray(self.augment(image, rng))
@@ -88,7 +90,7 @@ class MaskedCrops:
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
         """``image`` (3, size, size) and ``mask`` (size, size) uint8."""
         row, image = self.rows[index], self.pictures[index]
-        length = rng.uniform(*self.rescale) * max(image.size) if self.rescale else _length(self.resize, rng)
+        length = _longer_side(image, self.resize, self.rescale, rng)
         image = resize_longer_side(image, length)
         mask = resize_longer_side(Image.fromarray(self.read_mask(row)), length, Image.Resampling.NEAREST)
         if rng.random() < 0.5:
@@ -127,6 +129,13 @@ def network_input(pixels: Tensor) -> Tensor:
     """(N, H, W, 3) uint8 -> (N, 3, H, W) float32 in channels_last, normalised as ``transforms.normalize`` does."""
     mean, deviation = (torch.from_numpy(values).to(pixels.device, non_blocking=True) for values in (MEAN, STD))
     return ((pixels.float() / 255 - mean) / deviation).permute(0, 3, 1, 2)
+
+
+def _longer_side(
+    image: Image.Image, resize: Sequence[int], rescale: tuple[float, float] | None, rng: np.random.Generator
+) -> float:
+    """A random length of the longer side: a share of the image's own, or of ``resize``."""
+    return rng.uniform(*rescale) * max(image.size) if rescale else _length(resize, rng)
 
 
 def _length(resize: Sequence[int], rng: np.random.Generator) -> int:

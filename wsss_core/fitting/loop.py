@@ -3,12 +3,13 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Manifest
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.record import LossRecord
+from wsss_core.fitting.snapshots import Snapshots
 from wsss_core.recipes.revisions import REVISION
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def fit(
     digest: str,
     lr: Callable[[], float],
     after_epoch: Callable[[int], None] = lambda epoch: None,
+    snapshots: Snapshots | None = None,
 ) -> None:
     """Run ``step(batch, micro_step)`` over all batches of all epochs.
 
@@ -59,6 +62,7 @@ def fit(
         output: the checkpoint that the caller writes afterwards.
         lr: the learning rate to note in the history.
         after_epoch: called with the number of each epoch, from 1, once it is over.
+        snapshots: pictures of what the network makes of a few images, for TensorBoard.
 
     Raises:
         FloatingPointError: a loss is no longer finite, with the step and its images; or it was absurd (``ABSURD``) in
@@ -68,7 +72,8 @@ def fit(
     # closed also where a step fails: its thread would write on
     with alone(output), closing(_History(output)) as history:
         made_by = {"digest": digest, "code": digest_of(*sorted(PACKAGE.rglob("*.py")))}
-        first, first_losses = _resume(output, made_by, epochs, state, history)
+        first, first_losses, rows = _resume(output, made_by, epochs, state)
+        history.begin(rows)
         every = max(1, len(loader) * epochs // LOOKS)
         begin = time.monotonic()
         for epoch in range(first, epochs):
@@ -91,6 +96,8 @@ def fit(
             first_losses = record.first
             _check_risen(record, epoch, epochs, output)
             after_epoch(epoch + 1)
+            if snapshots and snapshots.due(epoch + 1, epochs):
+                history.show(snapshots.take(), epoch + 1)
             _keep(output, made_by | {"first_losses": first_losses}, state, history, epoch + 1)
 
 
@@ -112,7 +119,10 @@ def placed(model: nn.Module, device: torch.device, *, compiled: bool = False) ->
 
 
 class _History:
-    """Rows of epochs, as CSV and TensorBoard events; both are rewritten from the rows when a training resumes."""
+    """Rows of epochs, as CSV and TensorBoard events, and pictures, which are events alone.
+
+    A training that resumes goes on in both; what the events say of epochs that it will train again is withdrawn.
+    """
 
     def __init__(self, output: str | Path):
         stem = Path(output).with_suffix("")
@@ -120,18 +130,43 @@ class _History:
         self.events = stem.with_name(f"{stem.name}.tensorboard")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.rows: list[dict] = []
-        shutil.rmtree(self.events, ignore_errors=True)
-        self.writer = SummaryWriter(self.events)
+        self.writer: SummaryWriter | None = None
+
+    def begin(self, rows: Sequence[dict]) -> None:
+        """Start behind these rows, those of a training that resumes."""
+        told = bool(rows) and self.events.exists()
+        if not told:
+            shutil.rmtree(self.events, ignore_errors=True)
+        self.writer = SummaryWriter(self.events, purge_step=rows[-1]["epoch"] + 1 if told else None)
+        self.rows = list(rows)
+        for row in () if told else rows:
+            self._tell(row)
+        self._write()
 
     def add(self, row: dict) -> None:
         self.rows.append(row)
-        for name, value in row.items():
-            self.writer.add_scalar(name, value, row["epoch"])
-        with whole(self.path) as partial:
-            pd.DataFrame(self.rows).to_csv(partial, index=False)
+        self._tell(row)
+        self._write()
+
+    def show(self, pictures: Iterable[tuple[str, np.ndarray]], epoch: int) -> None:
+        """Pictures (H, W, 3) uint8 by name."""
+        assert self.writer
+        for name, picture in pictures:
+            self.writer.add_image(f"maps/{name}", picture, epoch, dataformats="HWC")
 
     def close(self) -> None:
-        self.writer.close()
+        if self.writer:
+            self.writer.close()
+
+    def _tell(self, row: dict) -> None:
+        assert self.writer
+        for name, value in row.items():
+            self.writer.add_scalar(name, value, row["epoch"])
+
+    def _write(self) -> None:
+        if self.rows:
+            with whole(self.path) as partial:
+                pd.DataFrame(self.rows).to_csv(partial, index=False)
 
 
 def _resume_path(output: str | Path) -> Path:
@@ -158,22 +193,20 @@ def _restore(state: dict, content: dict) -> None:
         torch.cuda.set_rng_state(content["cuda_rng"])
 
 
-def _resume(
-    output: str | Path, made_by: dict, epochs: int, state: dict, history: _History
-) -> tuple[int, dict[str, float]]:
+def _resume(output: str | Path, made_by: dict, epochs: int, state: dict) -> tuple[int, dict[str, float], list[dict]]:
     """Restore the last epoch's state where there is one of this very training.
 
     One that is damaged, or that other code kept, is left to the first epoch, which overwrites it.
 
     Returns:
-        The epoch to start with, and the losses of the training's first step.
+        The epoch to start with, the losses of the training's first step, and the rows of the epochs before.
 
     Raises:
         OSError: it cannot be read, whatever is in it.
     """
     path = _resume_path(output)
     if not path.exists():
-        return 0, {}
+        return 0, {}, []
     try:
         with reading(path, "is damaged", AFRESH):
             check_zip(path)
@@ -182,13 +215,13 @@ def _resume(
             epoch, digest, rows = content["epoch"], content["digest"], content["history"]
     except ValueError as error:
         logger.warning("%s", error)
-        return 0, {}
+        return 0, {}, []
     if digest != made_by["digest"]:
         logger.info("%s belongs to other settings or data: %s", path, AFRESH)
-        return 0, {}
+        return 0, {}, []
     if epoch == epochs and content.get("code") != made_by["code"]:
         logger.info("%s was finished by other code: %s", path, AFRESH)
-        return 0, {}
+        return 0, {}, []
     before = deepcopy(_content(state))  # what does not fit may be found when a part of it has been loaded
     try:
         with reading(path, "was kept by other code", AFRESH):
@@ -199,11 +232,9 @@ def _resume(
     except ValueError as error:
         logger.warning("%s", error)
         _restore(state, before)
-        return 0, {}
-    for row in rows:
-        history.add(row)
+        return 0, {}, []
     logger.info("resuming after epoch %d from %s", epoch, path)
-    return epoch, content.get("first_losses", {})
+    return epoch, content.get("first_losses", {}), rows
 
 
 def _check(record: LossRecord, loader: EpochLoader, epoch: int, output: str | Path) -> None:

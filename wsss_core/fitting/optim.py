@@ -54,15 +54,23 @@ def parameter_groups(
 class PolySGD:
     """SGD whose groups all follow ``poly``; momentum 0 is what the published runs used.
 
-    ``updates`` is the number of optimiser updates of the whole training.
+    ``updates`` is the number of optimiser updates of the whole training, ``power`` that of ``poly``.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], *, updates: int, momentum: float = 0.0, nesterov: bool = False):
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        updates: int,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        power: float = 0.9,
+    ):
         if updates < 1:
             raise ValueError("no optimiser update fits into this training: raise epochs or lower accumulation")
         groups = [group for group in groups if group["params"]]
         self.sgd = torch.optim.SGD(groups, lr=0.0, momentum=momentum, nesterov=nesterov, foreach=True)
-        self.decay = torch.optim.lr_scheduler.LambdaLR(self.sgd, lambda update: poly(update, updates))
+        self.decay = torch.optim.lr_scheduler.LambdaLR(self.sgd, lambda update: poly(update, updates, power))
         # a hook, because an update that the scaler leaves out does not count for the decay, as published
         self.sgd.register_step_post_hook(lambda *_: self.decay.step())
 

@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 
 from wsss_core.base.files import whole
+from wsss_core.base.jobs import Share
 from wsss_core.base.parallel import in_processes
 from wsss_core.base.progress import count_progress
 from wsss_core.data.classes import VOID, Classes
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import read_folder_mask
 from wsss_core.instances.store import Instances, InstanceWriter, instances_of
+from wsss_core.maps.memory import processes_for
 from wsss_core.maps.sizes import enlarge
 from wsss_core.maps.store import MapStore
 from wsss_core.recipes.settings import ComponentSettings, identity
@@ -53,7 +55,7 @@ def make_components(
     store: Path,
     settings: ComponentSettings,
     about: dict[str, Any],
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> None:
     """Store the components of the pseudo masks of every image.
 
@@ -65,6 +67,7 @@ def make_components(
         maps: the class maps that the masks were cut from.
         store: the store to create, see ``instances.store``.
     """
+    workers = processes_for("make_components", manifest, workers)
     task = partial(_components_of, folder=masks, classes=classes, maps=maps, settings=settings)
     about = {**about, "settings": identity(settings), "source": str(masks)}
     with whole(store) as folder, InstanceWriter(folder, manifest, about=about) as out:

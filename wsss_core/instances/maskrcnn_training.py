@@ -1,6 +1,7 @@
 """Training of Mask R-CNN on the instances of a store, be they true or pseudo ones."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from wsss_core.base.checkpoints import save_model
 from wsss_core.data.classes import Classes, DataError, described
-from wsss_core.data.manifest import Manifest
+from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.pictures import Pictures
+from wsss_core.data.samples import network_input
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed, training_digest
 from wsss_core.fitting.optim import StepSGD
 from wsss_core.fitting.precision import Precision
+from wsss_core.fitting.snapshots import Snapshots, coloured
 from wsss_core.instances.maskrcnn import MaskRCNN, Target, build_maskrcnn, resized, scaled_size
 from wsss_core.instances.store import Instances, InstanceStore
 from wsss_core.recipes.settings import MaskrcnnSettings, identity
@@ -172,6 +176,7 @@ def train_maskrcnn(
     seed: int,
     device: torch.device,
     workers: int = 0,
+    pictures: int = 0,
 ) -> None:
     """Train Mask R-CNN; write its last checkpoint, history and TensorBoard events.
 
@@ -183,6 +188,7 @@ def train_maskrcnn(
         instances: store of the manifest's instances, see ``instances.store``; what it says of itself is kept with the
             checkpoint.
         weights: ImageNet weights of the backbone, or None to start from random ones.
+        pictures: epochs from one set of pictures of training images to the next, 0 for none; see ``Snapshots``.
 
     Raises:
         DataError: no image has an instance, or one has no class.
@@ -219,9 +225,19 @@ def train_maskrcnn(
         output=output,
         digest=training_digest("train_maskrcnn", classes, manifest, seed, identity(settings), weights, store.digest()),
         lr=lambda: step.optimizer.lr,
+        snapshots=Snapshots(pictures, samples.rows, model, partial(_draw, model, classes)),
     )
     recipe = {"network": network, "instances": store.about, **described(classes)}
     save_model(output, model, "maskrcnn", recipe)
+
+
+def _draw(model: MaskRCNN, classes: Classes, photo: Tensor, row: Row) -> Tensor:
+    """The instances that are more likely than not, in the colours of their classes on the photo."""
+    (found,) = model([network_input(photo)[0]])
+    shown = found["scores"] > 0.5
+    masks = paste_masks_in_image(found["masks"][shown], found["boxes"][shown], photo.shape[1:3])
+    labels = found["labels"][shown].cpu().numpy()
+    return coloured(photo, (masks[:, 0] > 0.5).float(), classes.colours[labels])
 
 
 def _listed(samples: list[dict[str, Tensor]]) -> dict[str, list[Tensor]]:

@@ -84,7 +84,7 @@ class Instances(NamedTuple):
             return np.zeros((0, *size), bool)
         with warnings.catch_warnings():  # pycocotools' arrays miss a keyword that NumPy 2 wants; it does no harm
             warnings.simplefilter("ignore", DeprecationWarning)
-            return np.moveaxis(run_lengths.decode(self.masks), -1, 0).astype(bool)
+            return np.moveaxis(run_lengths.decode(self.masks), -1, 0).view(bool)  # of 0 and 1
 
     def kept(self, which: np.ndarray) -> "Instances":
         """Those at these places, in this order; or those that (D,) bool says."""
@@ -93,20 +93,22 @@ class Instances(NamedTuple):
 
 
 def instances_of(
-    masks: np.ndarray, labels: Iterable[int], scores: Iterable[float] | None = None, crowd: Iterable[bool] | None = None
+    masks: Iterable[np.ndarray],
+    labels: Iterable[int],
+    scores: Iterable[float] | None = None,
+    crowd: Iterable[bool] | None = None,
 ) -> Instances:
     """Instances of dense masks.
 
     Args:
-        masks: (D, H, W), not 0 is inside.
+        masks: (D, H, W), or D masks (H, W) one after the other, of which one at a time is looked at; not 0 is inside.
         labels: class from 0 of each, -1 for none.
         scores: of each; None is 1, as the truth has.
         crowd: of each; None is False.
     """
-    dense = np.asarray(masks)
-    if dense.ndim != 3:
-        raise ValueError(f"masks are (D, H, W), got {dense.shape}")
-    encoded = run_lengths.encode(np.asfortranarray(np.moveaxis(dense != 0, 0, -1).astype(np.uint8)))
+    if isinstance(masks, np.ndarray) and masks.ndim != 3:
+        raise ValueError(f"masks are (D, H, W), got {masks.shape}")
+    encoded = [run_lengths.encode(np.asfortranarray(mask != 0).view(np.uint8)) for mask in masks]
     return encoded_instances(encoded, labels, scores, crowd)
 
 

@@ -24,6 +24,7 @@ class Need:
 
     Attributes:
         job: MB beside its processes: libraries, a network and what it makes of a tile.
+        process: MB of a process before it sees a picture.
         pixel: bytes a pixel, times the sum of the scales' squares.
         label: bytes a pixel and class of the image.
         score: bytes a pixel and class of the data set, times the sum of the scales' squares.
@@ -32,6 +33,7 @@ class Need:
     """
 
     job: int = 300
+    process: int = 120
     pixel: int
     label: int = 0
     score: int = 0
@@ -43,7 +45,7 @@ class Need:
         height, width = row.own_size if self.compared else (row.height, row.width)
         scaled = (self.pixel + self.score * classes) * sum(scale**2 for scale in scales)
         kernels = crf_bytes(row.height * row.width, self.crf(len(row.labels), classes)) if self.crf else 0
-        return PROCESS + (height * width * (scaled + self.label * len(row.labels)) + kernels) / MB
+        return self.process + (height * width * (scaled + self.label * len(row.labels)) + kernels) / MB
 
 
 def _two(labels: int, classes: int) -> int:
@@ -58,7 +60,6 @@ def _all(labels: int, classes: int) -> int:
     return classes + 1
 
 
-PROCESS = 120  # MB of a process before it sees a picture
 # A process that decodes for a network has one image in work, two that wait, and the network has one.
 DECODING = Need(job=2500, pixel=12)
 NEEDS = {  # by rule
@@ -68,9 +69,13 @@ NEEDS = {  # by rule
     "make_saliency_masks": Need(pixel=12, crf=_two),
     "make_affinity_labels": Need(pixel=32, label=13, crf=_of_image),
     "make_pseudo_masks": Need(pixel=34, label=5, crf=_of_image),
-    # PoolNet sees whole photos; on a GPU they have to fit into its memory
-    "train_poolnet": Need(job=0, pixel=5000),
-    "predict_saliency": Need(job=0, pixel=1800),
+    # PoolNet sees whole photos, of its ``longest_side`` at most; on a GPU they have to fit into its memory. Its process
+    # has 68 million parameters, and for a training their gradients and Adam's two means.
+    "train_poolnet": Need(job=0, process=1200, pixel=5000),
+    "predict_saliency": Need(job=0, process=400, pixel=1800),
+    "make_proposals": Need(process=230, pixel=155),
+    "check_health": Need(pixel=22, label=5),
+    "make_components": Need(pixel=20, label=3),
     "predict_masks": Need(job=2500, pixel=3, score=1, crf=_all),
     "evaluate_cams": Need(pixel=14, label=6, compared=True),
     "evaluate_saliency": Need(pixel=32, label=13, compared=True),

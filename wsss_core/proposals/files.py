@@ -43,7 +43,8 @@ def read_proposals(path: str | Path, size: tuple[int, int], limit: int) -> Insta
     A .mat has one of the two layouts that are published: ``superpixels`` (H, W) from 1, ``labels`` (a cell a proposal)
     and ``scores``; or ``maskmat``, a cell of masks (VOC) or an array (N, H, W) (COCO), without scores. A .json has a
     list of masks, or has one under ``annotations`` as SAM's files do: each with ``segmentation`` in COCO's run lengths,
-    compressed or not, and a ``score`` or ``predicted_iou`` if any.
+    compressed or not, and a ``score`` or ``predicted_iou`` if any. They may be in any order, unlike those of a .mat,
+    which has the best first.
 
     Args:
         size: height and width of the picture.
@@ -142,10 +143,11 @@ def _of_superpixels(
 def _of_json(path: Path) -> Found:
     content = json.loads(path.read_text(encoding="utf-8"))
     listed = content["annotations"] if isinstance(content, dict) else content
+    scores = np.array([float(mask.get("score", mask.get("predicted_iou", 1.0))) for mask in listed])
+    order = np.argsort(-scores, kind="stable")
     for begin in range(0, len(listed), BLOCK):
-        some = listed[begin : begin + BLOCK]
-        scores = [float(mask.get("score", mask.get("predicted_iou", 1.0))) for mask in some]
-        yield [_compressed(mask["segmentation"]) for mask in some], scores
+        some = order[begin : begin + BLOCK]
+        yield [_compressed(listed[place]["segmentation"]) for place in some], scores[some].tolist()
 
 
 def _compressed(lengths: dict[str, Any]) -> dict[str, Any]:

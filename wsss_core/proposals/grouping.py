@@ -59,7 +59,7 @@ def group_superpixels(image: np.ndarray, settings: GroupingSettings, maps: np.nd
     if maps is not None and len(maps):
         scores = scores + settings.map_weight * map_scores(regions, candidates, maps)
     order, values = ranked(regions, candidates, scores, settings)
-    masks = candidates[order][:, regions.labels]
+    masks = (candidate[regions.labels] for candidate in candidates[order])  # one at a time
     return instances_of(masks, [-1] * len(order), values)
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from wsss_core.base.files import whole
+from wsss_core.base.jobs import Share
 from wsss_core.base.parallel import in_processes
 from wsss_core.base.progress import with_progress
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.pictures import read_picture
 from wsss_core.instances.store import Instances, InstanceWriter
+from wsss_core.maps.memory import processes_for
 from wsss_core.maps.store import MapStore
 from wsss_core.proposals.files import find_file, read_proposals
 from wsss_core.proposals.grouping import group_superpixels
@@ -34,7 +36,7 @@ def import_proposals(
     limit: int,
     supervision: str = PUBLISHED,
     about: dict[str, Any],
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> None:
     """Store the proposals of all images from files, see ``files.read_proposals``.
 
@@ -59,7 +61,7 @@ def make_proposals(
     settings: GroupingSettings,
     about: dict[str, Any],
     maps: Path | None = None,
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> None:
     """Store proposals of our own of all images, see ``grouping``.
 
@@ -80,7 +82,7 @@ def make_declared_proposals(
     manifest: Manifest,
     store: Path,
     about: dict[str, Any],
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> None:
     """Store the proposals that a data set declares, read from files or made.
 
@@ -106,8 +108,13 @@ def make_declared_proposals(
 
 
 def _write(
-    manifest: Manifest, store: Path, make: Callable[[Row], tuple[str, Instances]], about: dict[str, Any], workers: int
+    manifest: Manifest,
+    store: Path,
+    make: Callable[[Row], tuple[str, Instances]],
+    about: dict[str, Any],
+    workers: int | Share,
 ) -> None:
+    workers = processes_for("make_proposals", manifest, workers)
     with whole(store) as unfinished, InstanceWriter(unfinished, manifest, about=about) as out:
         for image_id, instances in with_progress(in_processes(make, manifest.rows, workers), len(manifest)):
             out.write(image_id, instances)

@@ -11,6 +11,7 @@ from pycocotools import mask as run_lengths
 from wsss_core.instances.store import Instances, areas_of, instances_of
 
 SIDE = 7  # of a crop, as the boxes' features have it
+BLOCK = 64  # masks that are dense at a time
 
 
 def proposals_of(masks: np.ndarray) -> Instances:
@@ -68,7 +69,12 @@ def crops_of(instances: Instances, side: int = SIDE) -> np.ndarray:
     """``crops`` of instances."""
     if not instances.masks:
         return np.zeros((0, side, side), bool)
-    left, top, right, bottom = _with_pixels(instances).boxes.T.astype(np.int64)[:, :, None]
+    places = np.arange(len(_with_pixels(instances).masks))
+    return np.concatenate([_cropped(instances.kept(some), side) for some in np.split(places, places[BLOCK::BLOCK])])
+
+
+def _cropped(instances: Instances, side: int) -> np.ndarray:
+    left, top, right, bottom = instances.boxes.T.astype(np.int64)[:, :, None]
     steps = np.arange(side)
     rows, columns = top + steps * (bottom - top) // side, left + steps * (right - left) // side
     return instances.dense()[np.arange(len(rows))[:, None, None], rows[:, :, None], columns[:, None, :]]

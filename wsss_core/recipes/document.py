@@ -41,6 +41,10 @@ def config_schema() -> Schema:
                     "uniqueItems": True,
                     "description": "Seeds; plain runs have the first one.",
                 },
+                "compare": _list(
+                    "Runs that results/{dataset}/compare.html shows, the one that others are held against first; all "
+                    "that have scores by default."
+                ),
                 "include": _list("Files with runs and data sets, from the folder of the Snakefile."),
                 **{
                     name: {"type": "string", "minLength": 1, "description": f"Folder of all {name}; {name} by default."}
@@ -51,6 +55,12 @@ def config_schema() -> Schema:
                     "minimum": 1000,
                     "description": "The most memory that a job asks for, in MB; 96000 by default. A retry asks for "
                     "twice the memory, up to this.",
+                },
+                "pictures_every": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "Epochs from one set of pictures of training images in TensorBoard to the next; "
+                    "5 by default, 0 for none.",
                 },
                 "settings": _settings("What differs from the defaults for every run on every data set."),
                 "runs": _named("Recipes by name.", {"$ref": "#/$defs/run"}),
@@ -225,9 +235,9 @@ def settings_page() -> str:
         "",
     ]
     for slot in SLOTS:
-        lines += [f"# {slot}", "", *_methods(slot)]
+        lines += [f"## {slot}", "", *_methods(slot)]
         for name, kind in SECTIONS[slot].items():
-            lines += [f"## {slot}.{name}", "", _one_line(kind.__doc__ or ""), "", *_rows(kind), ""]
+            lines += [f"### {slot}.{name}", "", _one_line(kind.__doc__ or ""), "", *_rows(kind), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

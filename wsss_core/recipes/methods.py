@@ -194,6 +194,7 @@ METHODS: dict[str, dict[str, Method]] = {
                 "learning_rate": 1e-4,
                 "head_rate": 100,
                 "momentum": 0.9,
+                "decay_power": 0.0,
                 "as_irnet": True,
                 "label_smoothing": 0.0,
                 "precision": "float32",

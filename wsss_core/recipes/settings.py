@@ -156,8 +156,10 @@ class ClassifierSettings(Section):
     dropout: Annotated[float, Gt(0), Lt(1)] | None = None
     """Probability that a channel is dropped before the last layer; 0.5 in PSA's plain classifier."""
     resize: Scale[Sizes] = (320, 640)
-    """Smallest and largest longer side of a training image, in pixels; drawn uniformly for each (the paper: scales
-    of 0.5 to 2)."""
+    """Smallest and largest longer side of a training image, in pixels; drawn uniformly for each."""
+    rescale: Scale[Factors | None] = None
+    """Smallest and largest factor of a training image's size, drawn uniformly, in place of ``resize``; 0.5 and 2 in
+    P-NOC's paper."""
     crop: Scale[Crop] = 512
     """Side of the random training crop, in pixels; what the image does not cover is the mean colour."""
     augmentation: Scale[Literal["none", "jitter", "randaug"]] = "randaug"
@@ -174,13 +176,15 @@ class ClassifierSettings(Section):
     learning_rate: Scale[NotNegative] = 0.1
     """Rate of pretrained weights; it falls towards 0 by (1 - n/N)^0.9 over the updates. Biases have twice as much as
     weights."""
+    decay_power: NotNegative | None = None
+    """Power by which the rate falls; null is 0.9. 1 is the linear decay of P-NOC's paper, 0 a constant rate."""
     head_rate: Literal[1, 10, 100] = 10
     """Factor of the learning rate of new layers; 1 in OC-CSE's own classifier, 100 in PRM's."""
     weight_decay: NotNegative = 1e-4
     """Weight decay."""
     momentum: Annotated[float, Gt(0), Lt(1)] | None = None
-    """Momentum of SGD. Null, none, is what all published runs had: IRNet's optimiser, which their codes share, takes
-    the weight decay for the momentum (with 0.9, a tenth of the rate is a beginning)."""
+    """Momentum of SGD; 0.9 in PRM's. Null, none, is what all others had: IRNet's optimiser, which their codes share,
+    takes the weight decay for the momentum (with 0.9, a tenth of the rate is a beginning)."""
     as_irnet: bool | None = None
     """IRNet's way, which ReCAM shares: biases have the rate and the decay of weights, and the last layer starts from
     PyTorch's usual values. Null is that of Puzzle-CAM, OC-CSE and P-NOC."""
@@ -390,6 +394,8 @@ class PoolnetSettings(Section):
     """Images with a side up to this, in pixels, are left out of training, and doubled at inference."""
     padding: Scale[Count | None] = None
     """Side that smaller images are padded to with the mean colour, right and below; null for none."""
+    longest_side: Scale[Pixels | None] = 1024
+    """Photos with a longer side are seen at this length of it, in training and for maps; null for no bound."""
 
 
 @dataclass(frozen=True)

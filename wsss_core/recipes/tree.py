@@ -16,6 +16,7 @@ OF_DATASET = {
     "class_properties": "class_properties.csv",
     "table": "tables/{table}",
     "figure": "figures/{figure}",
+    "comparison": "compare.html",
 }
 OF_RUN = {
     "classifier": "classifier.pt",
@@ -60,6 +61,7 @@ OF_RUN = {
     "seg_images": "seg_images.csv",
     "irn_ap": "irn_ap.json",
     "components_ap": "components_ap.json",
+    "proposal_labels_scores": "proposal_labels.json",
     "cim_ap": "cim_ap.json",
     "detections_ap": "detections_ap.json",
     "health": "health.json",

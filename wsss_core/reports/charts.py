@@ -27,6 +27,7 @@ STYLE: Any = {
     "axes.grid": True,
     "grid.alpha": 0.15,
 }  # fmt: skip
+LINE = 0.16  # of a legend, in inches; three are within a chart's height
 WIDE, HIGH = 5.0, 3.1  # of a chart, in inches: letters are readable where it is as wide as a phone
 TOLD, NAMED = 10, 30  # classes of a matrix whose shares are written into it, and whose names stand beside it
 HIT, MISS = (0.0, 0.62, 0.45), (0.84, 0.37, 0.0)  # of a matrix: what is right, and what is wrong
@@ -40,6 +41,7 @@ def lines(
     up: str,
     marks: Mapping[str, float] | None = None,
     whole_numbers: bool = False,
+    places: Sequence[int] | None = None,
 ) -> Markup:
     """Lines by name, each of points (x, y).
 
@@ -47,10 +49,13 @@ def lines(
         across, up: what the axes are.
         marks: places on the x-axis by name, as thin vertical lines.
         whole_numbers: on the x-axis.
+        places: of the lines among all that a page has, by which they have their colours; in their order if left out.
     """
     with mpl.rc_context(STYLE):
-        sheet, plot = _sheet(title)
-        for index, (name, points) in enumerate(values.items()):
+        named = len(values) + len(marks or {})
+        across_legend = 2 if len(values) < 7 else 3
+        sheet, plot = _sheet(title, high=HIGH + LINE * max(0, -(-named // across_legend) - 3))
+        for index, (name, points) in zip(places or range(len(values)), values.items(), strict=True):
             x, y = zip(*points, strict=True)
             style, colour = STYLES[index // len(COLOURS) % len(STYLES)], COLOURS[index % len(COLOURS)]
             plot.plot(x, y, style, color=colour, label=name, marker="o" if len(x) == 1 else None)
@@ -59,8 +64,8 @@ def lines(
         plot.set(xlabel=across, ylabel=up)
         if whole_numbers:
             plot.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if len(values) + len(marks or {}) > 1:
-            sheet.legend(loc="outside lower center", ncols=2 if len(values) < 7 else 3, fontsize="small")
+        if named > 1:
+            sheet.legend(loc="outside lower center", ncols=across_legend, fontsize="small")
         return svg(sheet, title)
 
 
@@ -87,6 +92,11 @@ def matrix(title: str, counts: np.ndarray, names: Sequence[str]) -> Markup:
             plot.set_yticks(range(len(names)), list(names))
         plot.set(xlabel="found", ylabel="truth")
         return svg(sheet, title)
+
+
+def colour_of(place: int) -> str:
+    """The colour of a line by its place, as a page's styles say it."""
+    return COLOURS[place % len(COLOURS)].replace(INK, "currentColor")
 
 
 def _sheet(title: str, wide: float = WIDE, high: float = HIGH) -> tuple[Figure, Axes]:

@@ -71,6 +71,7 @@ INSTANCE_SCORES = (
     Score("detections_ap", None, "detections", "val", "detection.scores"),
 )
 LOOKED_AT = ("cams", "saliency_masks", "saliency", "affinity_labels", "pseudo_masks", "masks")  # by check_health
+INSTANCES = ("irn_instances", "components", "cim_instances", "detections")
 SHOWN = {  # panels of the gallery by role; instances of training images are those of the run's own method
     "scored": (*LOOKED_AT[:5], "irn_instances", "components", "cim_instances"),
     "val": ("masks", "detections"),
@@ -121,7 +122,7 @@ def files_of_report(resolved: dict[str, Any]) -> list[str]:
     found = [resolved["classes"], resolved["health"], resolved["properties"], *resolved["truth"]]
     found += [score[kind] for score in resolved["scores"] for kind in ("result", "images")]
     for gallery in resolved["galleries"]:
-        found += [gallery["manifest"], gallery["images"], *(path for _, path in gallery["panels"])]
+        found += [gallery["manifest"], gallery["images"], gallery["objects"], *(path for _, path in gallery["panels"])]
     return list(dict.fromkeys(path for path in found if path))
 
 
@@ -187,7 +188,8 @@ def _gallery(
     subset = splits[role]
     stores = recipes.train_subset(dataset, subset)
     # without a val split, predictions are to be seen on the training images, where check_health looks at them
-    names = SHOWN[role] if splits["val"] else (*SHOWN[role], "masks")
+    names = [name for name in (SHOWN[role] if splits["val"] else (*SHOWN[role], "masks")) if name in stages]
+    objects = truth_of_instances(recipes.data_set(dataset)) if set(INSTANCES) & set(names) else None
     ranked = [score for score in scores if score["role"] == role and score["images"]]
     return {
         "role": role,
@@ -195,11 +197,8 @@ def _gallery(
         "manifest": tree.path("manifest", dataset=dataset, subset=subset),
         "ranked_by": ranked[-1]["artefact"] if ranked else None,
         "images": ranked[-1]["images"] if ranked else None,
-        "panels": [
-            [name, tree.path(name, dataset=dataset, run=stages[name], subset=stores)]
-            for name in names
-            if name in stages
-        ],
+        "objects": tree.path("instance_truth", dataset=dataset, subset=subset) if objects else None,
+        "panels": [[name, tree.path(name, dataset=dataset, run=stages[name], subset=stores)] for name in names],
     }
 
 

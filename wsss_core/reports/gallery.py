@@ -10,16 +10,17 @@ import numpy as np
 from PIL import Image
 
 from wsss_core.data.classes import Classes
-from wsss_core.data.manifest import Manifest, Row
+from wsss_core.data.manifest import Row
 from wsss_core.instances.store import InstanceStore
 from wsss_core.maps.store import MapStore
+from wsss_core.reports.contents import INSTANCES
 from wsss_core.reports.pictures import (
-    TRUTH,
     Panel,
     cam_panel,
     grey_panel,
     instance_panel,
     mask_panel,
+    object_panel,
     picture_panel,
     truth_panel,
 )
@@ -27,7 +28,6 @@ from wsss_core.scores.images import ImageScore, by_score
 
 SIDE = 320  # pixels of a panel's longer side at most
 GREY = ("saliency_masks", "saliency")
-INSTANCES = ("irn_instances", "components", "cim_instances", "detections")
 SURE = 0.3  # score from which an instance is shown
 
 
@@ -69,49 +69,56 @@ def _filled(*groups: Group) -> list[Group]:
     return [group for group in groups if group.ids]
 
 
-def panels_of(paths: Sequence[Sequence[str]], classes: Classes) -> dict[str, Panel]:
-    """By artefact, what draws it; ``paths`` are pairs of an artefact and its store or folder."""
-    return {name: _panel(name, Path(path), classes) for name, path in paths}
+class Layer(NamedTuple):
+    """What a stage made of images: what draws it, and what that is: a ``photo``, ``grey``, or a ``mask`` of classes."""
+
+    panel: Panel
+    kind: str
 
 
-def _panel(name: str, path: Path, classes: Classes) -> Panel:
+def store_of(name: str, path: Path) -> MapStore | InstanceStore | None:
+    """The store that an artefact is; None of a folder of pictures."""
+    return MapStore(path) if name == "cams" else InstanceStore(path) if name in INSTANCES else None
+
+
+def layer_of(name: str, path: Path, classes: Classes) -> Layer:
+    """The layer of an artefact, by its name and its store or folder."""
     if name == "cams":
-        return cam_panel(MapStore(path), classes)
+        return Layer(cam_panel(MapStore(path), classes), "photo")
     if name in GREY:
-        return grey_panel(path)
+        return Layer(grey_panel(path), "grey")
     if name in INSTANCES:
-        return instance_panel(InstanceStore(path), classes, SURE)
-    return mask_panel(path, classes)
+        return Layer(instance_panel(InstanceStore(path), classes, SURE, SIDE), "photo")
+    return Layer(mask_panel(path, classes), "mask")
+
+
+def truth_of(classes: Classes, objects: str | None) -> dict[str, Layer]:
+    """The true masks, and the true objects where there is a store of them, by caption."""
+    found = {"Truth": Layer(truth_panel(classes), "mask")}
+    if objects:
+        found["True objects"] = Layer(object_panel(InstanceStore(Path(objects)), classes), "photo")
+    return found
 
 
 def shown(
-    manifest: Manifest,
-    groups: Sequence[Group],
-    panels: dict[str, Panel],
+    row: Row,
+    layers: Mapping[str, Layer],
+    truth: Mapping[str, Layer],
     classes: Classes,
-    scores: Mapping[str, ImageScore],
-    captions: Mapping[str, str],
-) -> list[dict[str, Any]]:
-    """The groups as a page shows them: each image with its panels as data URIs, its labels, its score, its legend."""
-    return [
-        {
-            "title": group.title,
-            "images": [_image(manifest.row(id), panels, classes, scores.get(id), captions) for id in group.ids],
-        }
-        for group in groups
-    ]
-
-
-def _image(
-    row: Row, panels: dict[str, Panel], classes: Classes, score: ImageScore | None, captions: Mapping[str, str]
+    score: ImageScore | None = None,
 ) -> dict[str, Any]:
+    """An image as a page shows it: its panels as data URIs, its labels, its score, its legend.
+
+    Args:
+        layers: by caption.
+        truth: the same, left out of an image without a mask.
+    """
     pictures = [{"caption": "Photo", "data": data_uri(picture_panel(row), photo=True)}]
-    truth = {TRUTH: truth_panel(classes)} if row.mask else {}
     seen: set[tuple[int, ...]] = set()  # colours of masks
-    for name, panel in (panels | truth).items():
-        drawn, photo = panel(row), name == "cams" or name in INSTANCES
-        pictures.append({"caption": captions.get(name, "Truth"), "data": data_uri(drawn, photo=photo)})
-        if not photo and name not in GREY:
+    for caption, (panel, kind) in [*layers.items(), *(truth.items() if row.mask else ())]:
+        drawn = panel(row)
+        pictures.append({"caption": caption, "data": data_uri(drawn, photo=kind == "photo")})
+        if kind == "mask":
             seen |= set(map(tuple, np.unique(drawn.reshape(-1, 3), axis=0).tolist()))
     names = ["background", *classes.names]
     there = {classes.names[label] for label in row.labels} | set(score.iou if score else ())

@@ -2,13 +2,14 @@
 
 import csv
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from wsss_core.base.files import whole
 from wsss_core.base.jobs import provenance
@@ -51,32 +52,41 @@ def make_report(*, resolved: Json, output: Path, images: int = 3) -> None:
     scores = [{**score, "found": read_json(score["result"])} for score in resolved["scores"]]
     health = read_json(resolved["health"]) if resolved["health"] else None
     properties = ClassProperties.read(resolved["properties"]) if resolved["properties"] else None
-    environment = Environment(
-        loader=PackageLoader("wsss_core.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"percent": percent, "duration": duration}
-    text = environment.get_template("report.html").render(
-        **{key: resolved[key] for key in ("dataset", "run", "seed", "target", "methods", "settings")},
-        stages={name: told for name, (told, _) in STAGES.items()},
-        headlines=headlines(scores),
-        road=road(resolved["road"], scores),
-        columns=(columns := class_columns(scores)),
-        rows=class_rows(columns, classes, properties),
-        groups=group_rows(columns, scores, properties),
-        precisions=precisions(scores),
-        curves=curves(scores),
-        trainings=trainings(resolved["road"]),
-        confusion=confusion(scores),
-        health=health,
-        looked_at=looked_at(health),
-        galleries=[_gallery(one, classes, health, images) for one in resolved["galleries"]],
-        made=made(scores, health, resolved["health"]),
-        page=provenance(),
-        papers=[PAPERS[key] for key in resolved["cited"]],
+    text = (
+        environment()
+        .get_template("report.html")
+        .render(
+            **{key: resolved[key] for key in ("dataset", "run", "seed", "target", "methods", "settings")},
+            stages={name: told for name, (told, _) in STAGES.items()},
+            headlines=headlines(scores),
+            road=road(resolved["road"], scores),
+            columns=(columns := class_columns(scores)),
+            rows=class_rows(columns, classes, properties),
+            groups=group_rows(columns, scores, properties),
+            precisions=precisions(scores),
+            curves=curves(scores),
+            trainings=trainings(resolved["road"]),
+            confusion=confusion(scores),
+            health=health,
+            looked_at=looked_at(health),
+            galleries=[_gallery(one, classes, health, images) for one in resolved["galleries"]],
+            made=made(scores, health, resolved["health"]),
+            page=provenance(),
+            papers=[PAPERS[key] for key in resolved["cited"]],
+        )
     )
     with whole(output) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def environment() -> Environment:
+    """What pages are made in: everything is escaped, and what a page does not know is an error."""
+    made = Environment(
+        loader=PackageLoader("wsss_core.reports"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    made.filters |= {"percent": percent, "duration": duration, "points": points, "breakable": breakable}
+    return made
 
 
 def read_json(path: str) -> Json:
@@ -284,19 +294,23 @@ def looked_at(health: Json | None) -> list[Json]:
 def _gallery(about: Json, classes: Classes, health: Json | None, count: int) -> Json:
     manifest = Manifest.read(about["manifest"])
     scores = {one.image_id: one for one in read_image_scores(Path(about["images"]))} if about["images"] else {}
-    panels = gallery.panels_of(about["panels"], classes)
+    layers = {STAGES[name][0]: gallery.layer_of(name, Path(path), classes) for name, path in about["panels"]}
+    truth = gallery.truth_of(classes, about["objects"])
     if scores:
         groups = gallery.groups_by_score(list(scores.values()), count)
     else:
         stage = next((name for name in ("pseudo_masks", "cams") if name in (health or {}).get("stages", {})), None)
         foreground = health["stages"][stage] if health and stage else None
         groups = gallery.groups_by_foreground(foreground, manifest.ids, count)
-    captions = {name: STAGES[name][0] for name in panels}
     return {
         **about,
         "ranked_by": STAGES[about["ranked_by"]][0] if about["ranked_by"] else None,
-        "groups": gallery.shown(manifest, groups, panels, classes, scores, captions),
-    }
+        "groups": [
+            {"title": title, "images": [gallery.shown(manifest.row(id), layers, truth, classes, scores.get(id))
+                                        for id in ids]}
+            for title, ids in groups
+        ],
+    }  # fmt: skip
 
 
 def made(scores: Sequence[Json], health: Json | None, health_path: str | None) -> Json:
@@ -333,6 +347,17 @@ def _of(scoring: Mapping[str, Any]) -> Json:
 def percent(share: float | None, digits: int = 1) -> str:
     """A share in per cent; a dash where there is none."""
     return "–" if share is None else f"{100 * share:.{digits}f}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares, in points of per cent, with its sign."""
+    told = f"{100 * difference:+.1f}"
+    return "0.0" if float(told) == 0 else told.replace("-", "\N{MINUS SIGN}")
+
+
+def breakable(name: str) -> Markup:
+    """A name that lines may break in, behind ``_``, ``@`` and those dots that are in no number."""
+    return Markup(re.sub(r"([_@]|\.(?=[^\W\d]))", r"\1<wbr>", str(escape(name))))
 
 
 def duration(seconds: float | None) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from wsss_core.base.files import whole
 from wsss_core.data.classes import Classes
@@ -19,6 +19,7 @@ from wsss_core.maps.store import MapStore
 
 MARGIN, CAPTION = 4, 16
 CELL = 640  # pixels of a panel's longer side at most: larger pictures are shown reduced
+WHITE, FILLED = (255, 255, 255), 0.7  # how much of an object's filling is its colour
 TRUTH = "truth"  # name of the panel of true masks
 Panel = Callable[[Row], np.ndarray]
 
@@ -45,7 +46,7 @@ def truth_panel(classes: Classes) -> Panel:
     return lambda row: _colours(read_mask(row.mask, classes) if row.mask else np.zeros(row.own_size, np.uint8), classes)
 
 
-def instance_panel(store: InstanceStore, classes: Classes, score: float = 0.0) -> Panel:
+def instance_panel(store: InstanceStore, classes: Classes, score: float = 0.0, side: int = 0) -> Panel:
     """A store's instances as outlines with class and score on the darkened picture, those of the highest scores on top.
 
     An outline has the colour of its class, as bright as it can be; the second, third, ... of a class are paler, so that
@@ -53,28 +54,64 @@ def instance_panel(store: InstanceStore, classes: Classes, score: float = 0.0) -
 
     Args:
         score: those below it are not shown.
+        side: pictures whose longer side is smaller are enlarged to about that, for the sake of the letters.
     """
 
     def draw(row: Row) -> np.ndarray:
-        found = store[row.id]
-        picture = np.repeat(np.asarray(read_picture(row).convert("L"))[..., None] // 2, 3, axis=2)
+        found, grey = store[row.id], np.asarray(read_picture(row).convert("L")) // 2
+        times = max(1, round(side / max(grey.shape)))
+        picture = np.repeat(_times(grey, times)[..., None], 3, axis=2)
+        width, letters = (max(least, max(picture.shape) // part) for least, part in ((1, 200), (10, 32)))
         shown = np.flatnonzero(found.scores >= score)
         shown = shown[np.argsort(found.scores[shown], kind="stable")]
         captions = []
-        for mask, place in zip(found.kept(shown).dense(picture.shape[:2]), shown.tolist(), strict=True):
+        for mask, place in zip(found.kept(shown).dense(grey.shape), shown.tolist(), strict=True):
             label = int(found.labels[place])
             colour = _bright(classes.colours[label + 1], int((found.labels[:place] == label).sum()))
-            edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
-            picture[edge] = colour
+            picture[_edge(_times(mask, times), width)] = colour
             text = "crowd" if found.crowd[place] else classes.names[label] if label >= 0 else ""
-            captions.append((found.boxes[place, :2].tolist(), f"{text} {found.scores[place]:.2f}", colour))
+            left, top = (times * found.boxes[place, :2]).tolist()
+            captions.append(((left, top), f"{text} {found.scores[place]:.2f}", colour))
         drawn = Image.fromarray(picture)
         pen = ImageDraw.Draw(drawn)
         for corner, text, colour in captions:
-            pen.text(corner, text, fill=colour)
+            pen.text(corner, text, fill=colour, font=ImageFont.load_default(letters))
         return np.asarray(drawn)
 
     return draw
+
+
+def object_panel(store: InstanceStore, classes: Classes) -> Panel:
+    """A store's instances on the darkened picture, filled with the colour of their class, and with a white edge.
+
+    Of a class, the second, third and fourth are paler, then it begins anew; a crowd is white.
+    """
+
+    def draw(row: Row) -> np.ndarray:
+        found, grey = store[row.id], np.asarray(read_picture(row).convert("L"), np.float32) / 2
+        picture = np.repeat(grey[..., None], 3, axis=2)
+        labels = found.labels.tolist()
+        for place, mask in enumerate(found.dense(grey.shape)):
+            colour = classes.colours[labels[place] + 1]
+            shade = WHITE if found.crowd[place] else _bright(colour, labels[:place].count(labels[place]) % 4)
+            picture[mask] = (1 - FILLED) * picture[mask] + FILLED * np.asarray(shade, np.float32)
+            picture[_edge(mask)] = WHITE
+        return picture.astype(np.uint8)
+
+    return draw
+
+
+def _times(picture: np.ndarray, times: int) -> np.ndarray:
+    """An (H, W) picture with every pixel that often, across and down."""
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def _edge(mask: np.ndarray, width: int = 1) -> np.ndarray:
+    """The outermost pixels of an (H, W) bool mask, those at the border of the picture too."""
+    window = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    inside = cv2.erode(mask.astype(np.uint8), window, borderValue=0).astype(bool)
+    edge: np.ndarray = mask & ~inside
+    return edge
 
 
 def _bright(colour: np.ndarray, before: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ from wsss_core.base.checkpoints import read_model, save_model
 from wsss_core.base.jobs import digest_of
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.pictures import Pictures, read_picture
+from wsss_core.data.samples import network_input
 from wsss_core.data.transforms import crop, crop_window, normalize, normalized_crop, to_tensor
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed
 from wsss_core.fitting.optim import PolySGD, parameter_groups
 from wsss_core.fitting.precision import Precision
+from wsss_core.fitting.snapshots import Snapshots, grey
 from wsss_core.maps.store import MapStore
 from wsss_core.networks.backbones import build_backbone
 from wsss_core.networks.batch_norm import group_batch_norm
@@ -87,6 +90,7 @@ def train_c2am(
     seed: int,
     device: torch.device,
     workers: int = 0,
+    pictures: int = 0,
 ) -> None:
     """Train C²AM-H, or without hints C²AM, and write its checkpoint, history and TensorBoard events.
 
@@ -98,6 +102,7 @@ def train_c2am(
         weights: ImageNet weights of the backbone, or None to start from random ones.
         hint_settings: the loss of the hints, None without them.
         output: the checkpoint to write.
+        pictures: epochs from one set of pictures of training images to the next, 0 for none; see ``Snapshots``.
 
     Raises:
         ValueError: hints without their settings, or the reverse.
@@ -127,12 +132,18 @@ def train_c2am(
             hints_digest,
         ),
         lr=lambda: step.optimizer.lr,
+        snapshots=Snapshots(pictures, manifest.rows, model, partial(_draw, model)),
     )
     if hints is None:  # nothing in the losses tells the two sides apart
         images = DataLoader(SquashedImages(manifest, settings.crop), settings.batch_size, num_workers=workers)
         model.direction = find_direction(model, images, step.precision, device)
     recipe = {"backbone": settings.backbone, "hints": hints is not None, "direction": model.direction}
     save_model(output, model, "c2am", recipe)
+
+
+def _draw(model: C2AM, photo: Tensor, row: Row) -> Tensor:
+    """The foreground as grey values; without hints it may be the background, as is known at the end alone."""
+    return grey(photo, torch.sigmoid(model.salient_logits(network_input(photo)))[0, 0])
 
 
 def squashed_side(settings: C2amSettings) -> int:

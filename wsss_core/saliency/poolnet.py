@@ -24,7 +24,13 @@ PYRAMID = (1, 3, 5)
 
 
 def build_poolnet(
-    backbone: str, *, width: float = 1.0, output_stride: int | None = None, padding: int = 0, smallest_side: int = 0
+    backbone: str,
+    *,
+    width: float = 1.0,
+    output_stride: int | None = None,
+    padding: int = 0,
+    smallest_side: int = 0,
+    longest_side: int | None = None,
 ) -> "PoolNet":
     """Make a PoolNet by the name of its backbone; weights are loaded afterwards.
 
@@ -33,9 +39,9 @@ def build_poolnet(
             ``build_backbone`` knows.
         width: factor of the channels of all new layers, 1 in the paper.
         output_stride: of a named backbone, see ``build_backbone``; those of the paper have 16.
-        padding, smallest_side: see ``PoolNet``.
+        padding, smallest_side, longest_side: see ``PoolNet``.
     """
-    make = partial(PoolNet, width=width, padding=padding, smallest_side=smallest_side)
+    make = partial(PoolNet, width=width, padding=padding, smallest_side=smallest_side, longest_side=longest_side)
     if backbone in CAFFE:
         return make(CAFFE[backbone](), prepare=caffe_input, convert=backbone == "resnet50_caffe")
     return make(build_backbone(backbone, output_stride=output_stride))
@@ -67,6 +73,7 @@ class PoolNet(nn.Module):
             and its width has to be 1, as in the authors' VGG16.
         padding: side that smaller images are padded to, in pixels (see ``padded``); P-NOC's code has 224 on COCO.
         smallest_side: images with a side up to this are doubled by ``saliency``; 100 in P-NOC's code.
+        longest_side: of images that the network is made for, in pixels; those who show it larger ones reduce them.
     """
 
     def __init__(
@@ -78,9 +85,10 @@ class PoolNet(nn.Module):
         convert: bool = True,
         padding: int = 0,
         smallest_side: int = 0,
+        longest_side: int | None = None,
     ):
         super().__init__()
-        self.padding, self.smallest_side = padding, smallest_side
+        self.padding, self.smallest_side, self.longest_side = padding, smallest_side, longest_side
         if not convert and width != 1:
             raise ValueError(
                 "this PoolNet has no layers that change its backbone's channels: set saliency.poolnet.width to 1"

@@ -1,8 +1,10 @@
 """Training of PoolNet on the binary pseudo-saliency of C²AM-H."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,12 +12,13 @@ from torch import Tensor
 
 from wsss_core.base.checkpoints import read_model, save_model
 from wsss_core.base.jobs import Share, digest_of
-from wsss_core.data.manifest import Manifest
+from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import folder_digest, png_of
 from wsss_core.data.masks import read_grey
 from wsss_core.data.pictures import Pictures
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed
+from wsss_core.fitting.snapshots import Snapshots, grey
 from wsss_core.maps.memory import processes_for
 from wsss_core.networks.backbones import Backbone, load_weights, read_state
 from wsss_core.recipes.revisions import REVISION
@@ -29,21 +32,34 @@ class SaliencyPairs:
     Args:
         smallest_side: a side of images that are left out, in pixels, or less.
         padding: the side that images will be padded to; small images that grow past the other are not left out.
+        longest_side: photos with a longer side are reduced to this length of it, and so is their saliency.
     """
 
-    def __init__(self, manifest: Manifest, folder: Path, smallest_side: int, padding: int = 0):
+    def __init__(
+        self,
+        manifest: Manifest,
+        folder: Path,
+        smallest_side: int,
+        padding: int = 0,
+        longest_side: int | None = None,
+    ):
         self.folder = folder
-        self.rows = [row for row in manifest.rows if max(min(row.height, row.width), padding) > smallest_side]
-        self.pictures = Pictures(self.rows)
+        pairs = zip(manifest.rows, manifest.limited(longest_side).rows, strict=True)
+        kept = [(row, seen) for row, seen in pairs if max(min(seen.height, seen.width), padding) > smallest_side]
+        self.rows = [row for row, _ in kept]
+        self.pictures = Pictures([seen for _, seen in kept])
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def sample(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """``image`` (3, H, W) uint8 RGB and ``saliency`` (1, H, W) uint8, 0 or 255."""
-        row = self.rows[index]
+        """``image`` (3, H, W) uint8 RGB and ``saliency`` (1, H, W) uint8, 0 or 255; in between where it was reduced."""
+        row, seen = self.rows[index], self.pictures.rows[index]
         pixels = np.asarray(self.pictures[index]).transpose(2, 0, 1)
-        saliency = read_grey(png_of(self.folder, row.id), (row.height, row.width))[None]
+        saliency = read_grey(png_of(self.folder, row.id), (row.height, row.width))
+        if seen != row:
+            saliency = cv2.resize(saliency, (seen.width, seen.height), interpolation=cv2.INTER_AREA)
+        saliency = saliency[None]
         if rng.random() < 0.5:
             pixels, saliency = pixels[..., ::-1], saliency[..., ::-1]
         return {"image": torch.from_numpy(pixels.copy()), "saliency": torch.from_numpy(saliency.copy())}
@@ -112,6 +128,7 @@ def train_poolnet(
     device: torch.device,
     workers: int = 0,
     share: int | Share = 1,
+    pictures: int = 0,
 ) -> None:
     """Train PoolNet and write its checkpoint, history and TensorBoard events.
 
@@ -120,23 +137,24 @@ def train_poolnet(
         weights: the backbone's weights (for those of Caffe the file of PoolNet's authors), or None.
         padding: side that smaller images are padded to with zeros, which are no objects; 0 for none.
         share: of the machine; on a CPU an image that needs more memory is refused before the training.
+        pictures: epochs from one set of pictures of training images to the next, 0 for none; see ``Snapshots``.
     """
     if device.type == "cpu":
-        processes_for("train_poolnet", manifest, share)
+        processes_for("train_poolnet", manifest.limited(settings.longest_side), share)
     recipe: dict[str, Any] = {
         "backbone": settings.backbone,
         "width": settings.width,
         "padding": padding,
         "smallest_side": settings.smallest_side,
+        "longest_side": settings.longest_side,
     }
     model = build_poolnet(**recipe)
     if weights is not None:
         load_backbone(model, settings.backbone, weights)
     placed(model, device)
     # images keep their own sizes, and so come one by one
-    loader = EpochLoader(
-        SaliencyPairs(manifest, masks, settings.smallest_side, padding), batch_size=1, seed=seed, workers=workers
-    )
+    pairs = SaliencyPairs(manifest, masks, settings.smallest_side, padding, settings.longest_side)
+    loader = EpochLoader(pairs, batch_size=1, seed=seed, workers=workers)
     step = PoolnetStep(model, settings, len(loader), device)
     fit(
         step=step,
@@ -154,8 +172,13 @@ def train_poolnet(
             folder_digest(masks),
         ),
         lr=lambda: settings.learning_rate,
+        snapshots=Snapshots(pictures, loader.samples.rows, model, partial(_draw, model)),
     )
     save_model(output, model, "poolnet", recipe)
+
+
+def _draw(model: PoolNet, photo: Tensor, row: Row) -> Tensor:
+    return grey(photo, model.saliency(photo.permute(0, 3, 1, 2).float())[0, 0])
 
 
 def load_backbone(model: PoolNet, backbone: str, weights: Path) -> None:

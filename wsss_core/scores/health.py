@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from wsss_core.base.jobs import Share
 from wsss_core.base.parallel import in_processes
 from wsss_core.data.classes import VOID, Classes, DataError
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import read_folder_mask, read_saliency
+from wsss_core.maps.memory import processes_for
 from wsss_core.maps.sizes import full_size
 from wsss_core.maps.store import MapStore
 
@@ -94,7 +96,7 @@ def health(
     cams: MapStore | None,
     threshold: float,
     folders: Mapping[str, Path | None],
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> dict:
     """Look at what every stage of a run made of some images.
 
@@ -114,6 +116,7 @@ def health(
     given = {name: folder for name, folder in folders.items() if folder}
     if not len(manifest) or not (given or cams):
         raise DataError("nothing to look at: the subset has no images, or the run no stage that shows objects")
+    workers = processes_for("check_health", manifest, workers)
     task = partial(look_at, classes=classes, cams=cams, threshold=threshold, folders=given)
     looks = list(in_processes(task, manifest.rows, workers))
     labelled = [look for look in looks if look.labelled]

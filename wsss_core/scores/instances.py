@@ -180,8 +180,8 @@ def evaluate_instances(
     with two of a class that touch.
 
     Args:
-        proposals: what the instances were chosen from, if anything; then their recall stands beside, which no choice
-            can exceed.
+        proposals: what the instances were chosen from, or those that a detector has learnt from, if anything; then
+            their recall stands beside, which no choice can exceed, though a detector can.
 
     Raises:
         StoreError: the truth is of another manifest, or an image has no instances in the store.

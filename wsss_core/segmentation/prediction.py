@@ -1,6 +1,6 @@
 """Prediction of masks with a trained segmentation network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial, reduce
 from pathlib import Path
 
@@ -20,11 +20,14 @@ from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import write_folder_mask
 from wsss_core.data.pictures import read_picture
 from wsss_core.data.samples import ScaledImages, network_input
+from wsss_core.maps import inference
 from wsss_core.maps.crf import PROBABILITY_DEVIATION, crf_probabilities, crf_tiles
 from wsss_core.maps.inference import in_tiles, mirrored, named
 from wsss_core.maps.memory import processes_for
-from wsss_core.maps.sizes import Span, inside
+from wsss_core.maps.sizes import Span, inside, strided
 from wsss_core.recipes.settings import PredictionSettings
+
+STRIDE = 4  # of the logits of large views
 
 Scores = np.ndarray | Sequence[np.ndarray]
 
@@ -66,7 +69,8 @@ def _scores(
         row = manifest.rows[index]
         size = row.height, row.width
         with named(row):
-            outputs = [in_tiles(look, view[None].to(device, non_blocking=True)) for view in views]
+            outputs = [in_tiles(_kept(look, view), view[None].to(device, non_blocking=True)) for view in views]
+        del views  # of a large photo they would take memory from its CRF
         # an argmax would call such a pixel background
         if not all(output.isfinite().all() for output in outputs):
             raise FloatingPointError(
@@ -78,6 +82,21 @@ def _scores(
         else:
             resized = [F.interpolate(o, size, mode="bilinear", align_corners=False)[0] for o in outputs]
             yield row, torch.stack(resized).mean(0).softmax(0).cpu().numpy()
+
+
+def _kept(look: Callable[[Tensor], Tensor], view: Tensor) -> Callable[[Tensor], Tensor]:
+    """``look``, whose logits of a view that is seen in tiles are kept at a stride of 4 at least.
+
+    DeepLabV3+ makes them at that stride and enlarges them to the size of its input: 7.6 GB for four scales of 12
+    megapixels and 21 classes.
+    """
+
+    def reduced(pixels: Tensor) -> Tensor:
+        logits, size = look(pixels), [strided(side, STRIDE) for side in pixels.shape[1:3]]
+        finer = logits.shape[-1] > size[1]
+        return F.interpolate(logits, size, mode="bilinear", align_corners=False) if finer else logits
+
+    return reduced if view.shape[0] * view.shape[1] > inference.WHOLE else look
 
 
 def _tiles(row: Row, count: int) -> list[tuple[Span, Span]]:

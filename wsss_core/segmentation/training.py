@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wsss_core.base.checkpoints import read_model, save_model
 from wsss_core.base.jobs import digest_of
@@ -18,8 +18,10 @@ from wsss_core.data.kinds.voc import read_sbd_mask, sbd_mask_of
 from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.mask_folder import folder_digest, read_folder_mask
 from wsss_core.data.masks import nearest
+from wsss_core.data.samples import network_input
 from wsss_core.fitting.loader import EpochLoader
 from wsss_core.fitting.loop import fit, placed, training_digest
+from wsss_core.fitting.snapshots import Snapshots, labelled
 from wsss_core.recipes.settings import DeeplabV2Settings, DeeplabV3PlusSettings, identity
 from wsss_core.segmentation.step import MaskStep
 from wsss_core.segmentation.v2 import build_deeplabv2
@@ -67,6 +69,7 @@ def train_segmentation(
     seed: int,
     device: torch.device,
     workers: int = 0,
+    pictures: int = 0,
 ) -> None:
     """Train the network that the settings belong to; write its last checkpoint, history and TensorBoard events.
 
@@ -78,6 +81,7 @@ def train_segmentation(
             ``masks``.
         weights: ImageNet weights of the backbone, or None to start from random ones.
         settings: those of one of ``NETWORKS``.
+        pictures: epochs from one set of pictures of training images to the next, 0 for none; see ``Snapshots``.
 
     Raises:
         DataError: true masks are asked for, and an image has none.
@@ -105,8 +109,14 @@ def train_segmentation(
             "train_segmentation", classes, manifest, seed, recipe, identity(settings), weights, masks_digest
         ),
         lr=lambda: step.optimizer.lr,
+        snapshots=Snapshots(pictures, manifest.rows, model, partial(_draw, model, classes)),
     )
     save_model(output, model, "segmentation", {**recipe, **described(classes)})
+
+
+def _draw(model: nn.Module, classes: Classes, photo: Tensor, row: Row) -> Tensor:
+    """The predicted mask, at one scale and without CRF."""
+    return labelled(photo, model(network_input(photo))[0], classes.colours)
 
 
 def load_segmentation(path: str | Path) -> nn.Module:
