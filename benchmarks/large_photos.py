@@ -1,9 +1,9 @@
 """Peak memory of every stage on photos of 12 megapixels: ``python -m benchmarks.large_photos FOLDER``.
 
-Runs the whole pipeline and the roads to instances in FOLDER, one process at a time, on four photos that are drawn
-there, with the demo's network of 0.4 million parameters and trainings of an epoch, without a limit of the photos' size;
-some two hours on a core. What is there is not made again. The table on standard output has the largest resident size
-of each job, with that of the network's own process and of all that it started.
+Runs the whole pipeline and the roads to instances in FOLDER, one process at a time, on photos that are drawn there,
+with the demo's network of 0.4 million parameters and trainings of an epoch, without a limit of the photos' size. What
+is there is not made again, and ``peaks.json`` keeps what was measured. The table on standard output has the sum of the
+largest resident sizes of each job's processes.
 """
 
 import argparse

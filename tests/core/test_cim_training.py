@@ -547,9 +547,9 @@ def test_a_mirrored_network_sees_the_same(ready, tiny):
     """Without the mirror image there is one view a size."""
     from wsss_core.cim.scores import _Views
 
-    one = _Views(tiny.manifest, ready.store, ProposalScoreSettings(longer_sides=(48,), mirror=False))[0]
+    one = _Views(tiny.manifest.rows, ready.store, ProposalScoreSettings(longer_sides=(48,), mirror=False))[0]
     assert len(one) == 1
-    assert len(_Views(tiny.manifest, ready.store, ProposalScoreSettings(longer_sides=(48, 64)))[0]) == 4
+    assert len(_Views(tiny.manifest.rows, ready.store, ProposalScoreSettings(longer_sides=(48, 64)))[0]) == 4
 
 
 def test_pictures_without_proposals_have_no_scores(tiny, tmp_path):

@@ -184,7 +184,7 @@ def train(output: Path, epochs: int) -> tuple[dict, list[float]]:
 def test_damaged_states_to_resume_from(tmp_path, monkeypatch, caplog):
     """The training ends in the same weights whether the state is gone on from or not."""
     events = SimpleNamespace(add_scalar=lambda *_: None, close=lambda: None)
-    monkeypatch.setattr(loop, "SummaryWriter", lambda folder: events)
+    monkeypatch.setattr(loop, "SummaryWriter", lambda folder, purge_step=None: events)
     monkeypatch.setattr(loop, "PACKAGE", tmp_path / "code")
     weights, losses = train(tmp_path / "at_once.pt", 3)
     train(tmp_path / "net.pt", 2)
