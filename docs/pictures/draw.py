@@ -1,7 +1,7 @@
 """Draws the pictures of these pages from what runs left; ``gallery.yaml`` beside it says which.
 
-python docs/pictures/draw.py [NAME...]     those of these names, else all
-python docs/pictures/draw.py targets       what Snakemake has to make before that, with wrong.yaml
+python docs/pictures/draw.py [NAME...]         those of these names, else all of the demo's pictures
+python docs/pictures/draw.py targets [NAME...] what Snakemake has to make before that, with wrong.yaml
 """
 
 import sys
@@ -32,13 +32,19 @@ SURE = 0.3  # score from which an instance is shown
 def main() -> None:
     project = open_project([HERE / "wrong.yaml"])
     wanted = yaml.safe_load((HERE / "gallery.yaml").read_text())
-    if sys.argv[1:] == ["targets"]:
-        print(*sorted({path for about in wanted["sheets"].values() for path in targets(project, about)}))
+    names = [name for name in sys.argv[1:] if name != "targets"]
+    chosen = {
+        name: about
+        for name, about in (wanted["sheets"] | wanted["shows"]).items()
+        if (name in names if names else about.get("dataset", "demo").startswith("demo"))
+    }
+    if "targets" in sys.argv[1:]:
+        sheets = [about for about in chosen.values() if "columns" in about]
+        print(*sorted({path for about in sheets for path in targets(project, about)}))
         return
-    for name, about in [*wanted["sheets"].items(), *wanted["shows"].items()]:
-        if name in sys.argv[1:] or len(sys.argv) == 1:
-            picture = sheet(project, about) if "columns" in about else shown(project, about)
-            picture.save(HERE / f"{name}.webp", quality=70, method=6)
+    for name, about in chosen.items():
+        picture = sheet(project, about) if "columns" in about else shown(project, about)
+        picture.save(HERE / f"{name}.webp", quality=70, method=6)
 
 
 def run_of(project: Project, about: dict[str, Any], run: str) -> RunOnDisk:
@@ -47,7 +53,7 @@ def run_of(project: Project, about: dict[str, Any], run: str) -> RunOnDisk:
 
 def targets(project: Project, about: dict[str, Any]) -> list[str]:
     """Paths of all artefacts of a sheet."""
-    subset = about["images"][0].split("_")[0]
+    subset = about.get("subset") or about["images"][0].split("_")[0]  # the demo's ids begin with it
     runs = [(run_of(project, about, run), artefact) for _, run, artefact in about["columns"]]
     sources = [(left.dataset, project.recipes.source(left.dataset, left.run, what), what) for left, what in runs]
     return [project.tree.path(what, dataset=dataset, run=run, subset=subset) for dataset, run, what in sources]

@@ -1,6 +1,6 @@
 """Rule make_proposal_labels: hand the job's files and settings to the core."""
 
-from wsss_core.base.jobs import log_to
+from wsss_core.base.jobs import Share, log_to
 
 log_to(snakemake.log[0])  # before the imports below, so that a failing one is logged
 
@@ -16,5 +16,5 @@ make_proposal_labels(
     peaks=Path(snakemake.input.peaks),
     output=Path(snakemake.output.labels),
     settings=made(ProposalLabelSettings, snakemake.params.settings["proposal_labels"]),
-    workers=snakemake.threads,
+    workers=Share(snakemake.threads, snakemake.resources.mem_mb),
 )

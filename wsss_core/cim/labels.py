@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from wsss_core.base.files import reading, whole
+from wsss_core.base.jobs import Share
 from wsss_core.base.parallel import in_processes
 from wsss_core.cim.peak_table import read_peaks
 from wsss_core.data.manifest import Manifest
 from wsss_core.instances.store import InstanceStore
+from wsss_core.maps.memory import processes_for
 from wsss_core.recipes.settings import ProposalLabelSettings
 
 logger = logging.getLogger(__name__)
@@ -146,7 +148,7 @@ def make_proposal_labels(
     peaks: Path,
     output: Path,
     settings: ProposalLabelSettings,
-    workers: int = 1,
+    workers: int | Share = 1,
 ) -> None:
     """Label the proposals of all images by their peaks.
 
@@ -158,6 +160,7 @@ def make_proposal_labels(
     """
     store = InstanceStore(proposals)
     store.check(manifest)
+    workers = processes_for("make_proposal_labels", manifest, workers)
     work = partial(_labelled, store=store, peaks=read_peaks(peaks), settings=settings)
     found = list(in_processes(work, manifest.ids, workers))
     cluster, classes, support = (np.concatenate([part[place] for part in found]) for place in range(3))

@@ -74,6 +74,7 @@ NEEDS = {  # by rule
     "train_poolnet": Need(job=0, process=1200, pixel=5000),
     "predict_saliency": Need(job=0, process=400, pixel=1800),
     "make_proposals": Need(process=230, pixel=155),
+    "make_proposal_labels": Need(pixel=400),  # with 200 proposals, the most that data sets here have
     "check_health": Need(pixel=22, label=5),
     "make_components": Need(pixel=20, label=3),
     "predict_masks": Need(job=2500, pixel=3, score=1, crf=_all),
