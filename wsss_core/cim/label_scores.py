@@ -73,6 +73,7 @@ class _Counts:
         supports: np.ndarray,
         truth: Instances | None,
     ) -> None:
+        """An image's proposals with their clusters; of each cluster its class and its support's share of the image."""
         named, background = cluster > 0, cluster == BACKGROUND
         self.pictures += 1
         self.empty += not named.any()
@@ -94,6 +95,7 @@ class _Counts:
         np.add.at(self.found, objects.labels[right.any(0)], 1)
 
     def result(self, classes: Classes, compared: bool) -> dict[str, Any]:
+        """What ``evaluate_proposal_labels`` returns; ``compared`` where true objects were given."""
         clusters = np.concatenate([np.zeros(0, np.int64), *self.clusters])
         supports = np.concatenate([np.zeros(0), *self.supports])
 

@@ -9,17 +9,14 @@ from wsss_core.commands.printing import CommandError
 from wsss_core.commands.project import Project
 from wsss_core.commands.run import LAST_FIRST, STAGES, RunOnDisk
 from wsss_core.recipes.names import unknown
+from wsss_core.reports.charts import COLOURS
 from wsss_core.reports.comparable import resolve_comparison
-from wsss_core.reports.figures import COLOURS
 
 Row = tuple[str, ...]
 Scores = tuple[float | None, ...]  # one a run
 ALL = "mIoU"
-LETTER, CLASS, LABELLED = (
-    0.1,
-    0.45,
-    25,
-)  # inches of a letter and of a class at least; classes up to which bars have numbers
+LETTER, CLASS = 0.1, 0.45  # inches of a letter, and of a class at least
+LABELLED = 25  # classes up to which bars have numbers
 
 
 @dataclass(frozen=True)
@@ -136,7 +133,7 @@ def draw_comparison(found: Comparison, title: str, output: Path) -> None:
     width = 0.8 / count
     for place, run in enumerate(found.runs):
         middles = [x + (place - (count - 1) / 2) * width for x in range(len(names))]
-        colour = COLOURS[(2, 5)[place]] if count == 2 else COLOURS[place % len(COLOURS)]
+        colour = COLOURS[place % len(COLOURS)]  # that of the run on the page
         label = run if run not in found.runs[:place] else f"{run} again"
         drawn = plot.bar(middles, [of_class[place] for of_class in heights], width, color=colour, label=label)
         if len(names) <= LABELLED:

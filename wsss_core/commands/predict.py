@@ -100,15 +100,9 @@ def predict(
         partial_folder.mkdir()
         known.write(partial_folder / "classes.csv")
         if kind == "segmentation":
-            share: int | Share = workers or Share(cores(), free_memory())
             about |= {"settings": plain(settings), "longest_side": longest_side}
-            if longest_side:
-                manifest = manifest.limited(longest_side)
-            elif large := sum(max(row.height, row.width) > LARGE for row in manifest):
-                logger.info(
-                    "%d photos are larger than %d pixels and are worked on as they are, part by part; where the "
-                    "network was trained with longest_side, give it here: --longest-side 1024", large, LARGE
-                )  # fmt: skip
+            _warn_of_large(manifest, longest_side)
+            manifest = manifest.limited(longest_side)
             predict_masks(
                 model=load_segmentation(checkpoint),
                 manifest=manifest,
@@ -116,7 +110,7 @@ def predict(
                 folder=partial_folder / "masks",
                 settings=settings,
                 device=where,
-                workers=share,
+                workers=workers or Share(cores(), free_memory()),
             )
             _write_shares(manifest, known, partial_folder, overlay=overlay, workers=workers or cores())
         else:
@@ -124,6 +118,15 @@ def predict(
         text = json.dumps({**about, **provenance(where)}, indent=2, ensure_ascii=False)
         (partial_folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return Predicted(len(manifest), faults)
+
+
+def _warn_of_large(manifest: Manifest, longest_side: int | None) -> None:
+    large = sum(max(row.height, row.width) > LARGE for row in manifest)
+    if large and not longest_side:
+        logger.info(
+            "%d photos are larger than %d pixels and are worked on as they are, part by part; where the "
+            "network was trained with longest_side, give it here: --longest-side 1024", large, LARGE
+        )  # fmt: skip
 
 
 def _network_of(checkpoint: Path, classes: Path | None) -> tuple[str, Classes]:

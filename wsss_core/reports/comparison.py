@@ -18,16 +18,8 @@ from wsss_core.maps.shards import StoreError
 from wsss_core.reports import charts, gallery
 from wsss_core.reports.analysis import ClassProperties
 from wsss_core.reports.contents import INSTANCES, STAGES
-from wsss_core.reports.page import (
-    AP,
-    class_rows,
-    environment,
-    group_rows,
-    headline,
-    jobs,
-    made,
-    read_json,
-)
+from wsss_core.reports.labels import AP, headline
+from wsss_core.reports.page import class_rows, environment, group_rows, jobs, made, read_json
 from wsss_core.scores.images import ImageScore, read_image_scores
 
 # by result: what its column is called; a run has one method that makes instances of training images
@@ -197,7 +189,7 @@ def class_table(column: str, runs: Sequence[Json], classes: Classes, properties:
         groups = []
     return {
         "name": column,
-        "measure": headline(found[0])[0].replace("m", "", 1) if "iou" in found[0] else "AP50",
+        "measure": "IoU" if "iou" in found[0] else headline(found[0])[0],
         "runs": [run["run"] for run in own],
         "rows": [row | {"cells": _against_first(row["iou"])} for row in rows],
         "groups": [row | {"cells": _against_first(row["iou"])} for row in groups],

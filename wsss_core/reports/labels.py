@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+AP = "0.5"  # the overlap of the average precision that is told first
+
 
 def headline(found: Mapping[str, Any]) -> tuple[str, float | None]:
     """The measure of a result and its value: mIoU, of instances AP at an overlap of 0.5 (COCO); None without either."""
     if "ap" in found:
-        return "AP50", found["ap"]["coco"].get("0.5")
+        return "AP50", found["ap"]["coco"].get(AP)
     return "mIoU", found.get("miou")
 
 

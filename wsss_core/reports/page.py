@@ -19,6 +19,7 @@ from wsss_core.reports import charts, gallery
 from wsss_core.reports.analysis import BACKGROUND, ClassProperties, summary
 from wsss_core.reports.citations import PAPERS
 from wsss_core.reports.contents import STAGES
+from wsss_core.reports.labels import AP, headline
 from wsss_core.reports.tables import ResultError
 from wsss_core.scores.images import read_image_scores
 
@@ -31,7 +32,6 @@ SHORT = {
     "masks": "Predicted",
 }  # heads of columns, which a phone has room for
 CONFUSED = 12  # pairs of classes that are told
-AP = "0.5"  # the overlap of the average precision that is told first
 RATES = {"miou": "mIoU", "false_positives": "false positives", "false_negatives": "false negatives"}
 
 Json = dict[str, Any]
@@ -100,13 +100,6 @@ def read_json(path: str) -> Json:
 
 
 # --- scores ---
-
-
-def headline(found: Json) -> tuple[str, float | None]:
-    """What a result is told by: its measure, and the value."""
-    if "miou" in found:
-        return "mIoU", found["miou"]
-    return "AP50", found["ap"]["coco"].get(AP)
 
 
 def headlines(scores: Sequence[Json]) -> list[Json]:
