@@ -20,7 +20,6 @@ from wsss_core.proposals.grouping import (
     find_regions,
     group_superpixels,
     intersections,
-    map_scores,
     ranked,
 )
 from wsss_core.proposals.making import import_proposals, make_declared_proposals, make_proposals
@@ -396,25 +395,6 @@ def test_a_strong_border_scores_above_one_through_plain_ground(scene):
     assert thing_score > ground_score + 0.3
 
 
-def test_maps_prefer_what_holds_them(scene):
-    image, truth = scene
-    regions = find_regions(image, 60)
-    candidates = find_candidates(regions, SETTINGS)
-    maps = np.stack([truth[2][::4, ::4], np.zeros((15, 20))]).astype(np.float32) * 3
-    scores = map_scores(regions, candidates, maps)
-    best = candidates[scores.argmax()][regions.labels]
-    assert (best & truth[2]).sum() / (best | truth[2]).sum() > 0.8
-    assert scores.min() >= -1
-    assert scores.max() <= 1
-    first = group_superpixels(image, GroupingSettings(superpixels=60, map_weight=5.0, limit=3), maps)
-    assert best_overlaps(first, instances_of(truth[2:], [0]), [1])[0, 0] > 0.8
-
-
-def test_pictures_without_a_class_are_ranked_without_maps(scene):
-    nothing = group_superpixels(scene[0], SETTINGS, np.zeros((0, 15, 20)))
-    assert nothing.masks == group_superpixels(scene[0], SETTINGS).masks
-
-
 def test_the_order_mixes_score_and_difference(scene):
     regions = find_regions(scene[0], 40)
     number = len(regions.area)
@@ -472,17 +452,6 @@ def test_our_own_proposals_of_a_split(tiny, tmp_path, monkeypatch, through_pickl
     assert store.about["settings"]["limit"] == 10
     row = tiny.manifest.rows[3]
     assert store[row.id].masks == group_superpixels(np.asarray(read_image(row.image)), settings).masks
-
-
-def test_class_maps_count_in_the_ranking_of_a_split(tiny, tmp_path, write_store, random_maps):
-    maps = write_store(tmp_path / "maps.zarr", tiny.manifest, random_maps(tiny.manifest))
-    settings = GroupingSettings(superpixels=30, smallest=0.02, limit=10)
-    for name, given in (("a", None), ("b", maps.path)):
-        make_proposals(manifest=tiny.manifest, store=tmp_path / name, settings=settings, about={}, maps=given)
-    row = tiny.manifest.rows[0]
-    with_maps = group_superpixels(np.asarray(read_image(row.image)), settings, maps[row.id][1])
-    assert InstanceStore(tmp_path / "b")[row.id].masks == with_maps.masks
-    assert InstanceStore(tmp_path / "a")[row.id].masks != with_maps.masks
 
 
 def test_files_of_a_split(tiny, tmp_path):

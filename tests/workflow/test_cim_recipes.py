@@ -169,7 +169,7 @@ def test_proposals_decide_about_no_manifest():
 def test_what_decides_about_proposals():
     assert proposals_declared(RECIPES.data_set("demo-instances")) == {
         "kind": "grouping", "superpixels": 100, "smallest": 0.04, "largest": 0.85, "duplicates": 0.95, "diversity": 0.2,
-        "map_weight": 0.25, "limit": 40,
+        "limit": 40,
     }  # fmt: skip
     assert proposals_declared(RECIPES.data_set("voc")) == {"kind": "files", "limit": 200}
     proposals = {"kind": "files", "superpixels": 7, "limit": 9, "folders": {"train": "a"}, "supervision": "clicks"}

@@ -45,20 +45,15 @@ class Regions:
     gradient: np.ndarray
 
 
-def group_superpixels(image: np.ndarray, settings: GroupingSettings, maps: np.ndarray | None = None) -> Instances:
+def group_superpixels(image: np.ndarray, settings: GroupingSettings) -> Instances:
     """Proposals of a picture, the best first; there may be none.
 
     Args:
         image: (H, W, 3) uint8, RGB.
-        maps: (K, h, w) class maps of the picture's classes, if any: candidates that hold more of them than what lies
-            around are then preferred. Without a class (K = 0) it is as without maps.
     """
     regions = find_regions(image, settings.superpixels)
     candidates = find_candidates(regions, settings)
-    scores = boundary_scores(regions, candidates)
-    if maps is not None and len(maps):
-        scores = scores + settings.map_weight * map_scores(regions, candidates, maps)
-    order, values = ranked(regions, candidates, scores, settings)
+    order, values = ranked(regions, candidates, boundary_scores(regions, candidates), settings)
     masks = (candidate[regions.labels] for candidate in candidates[order])  # one at a time
     return instances_of(masks, [-1] * len(order), values)
 
@@ -234,28 +229,6 @@ def boundary_scores(regions: Regions, candidates: np.ndarray) -> np.ndarray:
     touching = candidates @ regions.edge
     share = candidates @ regions.area / regions.labels.size
     return strength - 0.3 * touching / np.maximum(touching + length, 1) + 0.15 * np.log10(share + 1e-4)
-
-
-def map_scores(regions: Regions, candidates: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """How much more of some class map lies inside than around, the best class: (P,) in [-1, 1].
-
-    Around are the superpixels that touch the candidate. Of each the mean of the map is taken, over its maximum.
-
-    Args:
-        maps: (K, h, w), not negative; resized to the picture.
-    """
-    height, width = regions.labels.shape
-    number = len(regions.area)
-    energy = np.empty((len(maps), number))
-    for place, values in enumerate(maps):
-        full = cv2.resize(np.asarray(values, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-        energy[place] = np.bincount(regions.labels.ravel(), full.ravel(), minlength=number) / max(full.max(), 1e-6)
-    beside = np.zeros((number, number), bool)
-    beside[regions.pairs[:, 0], regions.pairs[:, 1]] = beside[regions.pairs[:, 1], regions.pairs[:, 0]] = True
-    ring = (candidates.astype(np.float32) @ beside.astype(np.float32) > 0) & ~candidates
-    inside = candidates @ energy.T / np.maximum(candidates @ regions.area, 1)[:, None]
-    around = ring @ energy.T / np.maximum(ring @ regions.area, 1)[:, None]
-    return (inside - around).max(1)
 
 
 def ranked(

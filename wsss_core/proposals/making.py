@@ -16,7 +16,6 @@ from wsss_core.data.manifest import Manifest, Row
 from wsss_core.data.pictures import read_picture
 from wsss_core.instances.store import Instances, InstanceWriter
 from wsss_core.maps.memory import processes_for
-from wsss_core.maps.store import MapStore
 from wsss_core.proposals.files import find_file, read_proposals
 from wsss_core.proposals.grouping import group_superpixels
 from wsss_core.recipes.kinds import ProposalSettings
@@ -24,7 +23,6 @@ from wsss_core.recipes.settings import GroupingSettings, identity, made
 
 # What a store says that its proposals were learnt from, and with it every result that is made of them.
 NOTHING = "nothing: the pictures themselves"
-MAPS = "image-level labels, by way of class maps"
 PUBLISHED = "segments of PASCAL-Context (the borders of COB) or of VOC 2012 (the ranking of MCG)"
 
 
@@ -60,18 +58,16 @@ def make_proposals(
     store: Path,
     settings: GroupingSettings,
     about: dict[str, Any],
-    maps: Path | None = None,
     workers: int | Share = 1,
 ) -> None:
     """Store proposals of our own of all images, see ``grouping``.
 
     Args:
         about: plain values to keep with the store.
-        maps: store of class maps, which then count in the ranking; without labels at test, those of training images.
         workers: processes.
     """
-    make = partial(_grouped, settings=settings, maps=None if maps is None else MapStore(maps))
-    about = about | {"settings": identity(settings), "supervision": NOTHING if maps is None else MAPS}
+    make = partial(_grouped, settings=settings)
+    about = about | {"settings": identity(settings), "supervision": NOTHING}
     _write(manifest, store, make, about, workers)
 
 
@@ -124,6 +120,5 @@ def _imported(row: Row, *, folder: Path, limit: int) -> tuple[str, Instances]:
     return row.id, read_proposals(find_file(folder, row.id), (row.height, row.width), limit)
 
 
-def _grouped(row: Row, *, settings: GroupingSettings, maps: MapStore | None) -> tuple[str, Instances]:
-    own = None if maps is None else maps[row.id][1]
-    return row.id, group_superpixels(np.asarray(read_picture(row)), settings, own)
+def _grouped(row: Row, *, settings: GroupingSettings) -> tuple[str, Instances]:
+    return row.id, group_superpixels(np.asarray(read_picture(row)), settings)

@@ -737,8 +737,6 @@ class GroupingSettings(Section):
     AGPL's labels live on proposals that are nearly alike."""
     diversity: Share = 0.2
     """Weight of the overlap with those before it, against the score, in the order of candidates."""
-    map_weight: NotNegative = 0.25
-    """Weight of what a candidate holds of the class maps and its surroundings do not, where there are maps."""
     limit: Count = 200
     """Most proposals a picture."""
 
@@ -783,9 +781,9 @@ class CimSettings(Section):
     stage: Scale[Literal[1, 2, 3, 4]] = 3
     """Stage whose map the features of proposals are cut from; later ones are left out. 4 for vgg16_torchvision and
     hrnet_w48."""
-    frozen: Scale[Literal["none", "stem", "first_stage", "second_stage"]] = "first_stage"
-    """What of the backbone is not trained at all, with all before it; second_stage for hrnet_w48. BatchNorm keeps its
-    statistics anywhere."""
+    frozen: Scale[Literal["none", "stem", "first_stage", "second_stage", "backbone"]] = "first_stage"
+    """What of the backbone is not trained at all, with all before it; second_stage for hrnet_w48, backbone for short
+    trainings. BatchNorm keeps its statistics anywhere."""
     hidden: Scale[Count] = 4096
     """Units of the two hidden layers."""
     branches: Count = 3
