@@ -26,7 +26,6 @@ PANEL, GAP, LINE = 256, 8, 32  # pixels: a panel's width, between panels, of a c
 GREY = (128, 128, 128)  # readable on light and on dark pages
 WIDTH = 1048  # of what ``wsss show`` draws
 OF_CLASS, OF_ALL, GREYS = ("cams", "random_walk"), ("hints", "c2am_maps"), ("saliency_masks", "saliency")
-SURE = 0.3  # score from which an instance is shown
 
 
 def main() -> None:
@@ -90,7 +89,8 @@ def panel(left: RunOnDisk, artefact: str, subset: str, row: Row) -> Image.Image:
     elif artefact in GREYS:
         drawn = grey_panel(path)(row)
     elif path.suffix == ".zarr":
-        drawn = instance_panel(InstanceStore(path), left.classes, SURE)(row)
+        sure = left.project.recipes.section(left.dataset, left.run, "instances.labels").score
+        drawn = instance_panel(InstanceStore(path), left.classes, sure)(row)
     else:
         drawn = mask_panel(path, left.classes)(row)
     image = Image.fromarray(drawn)

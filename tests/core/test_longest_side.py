@@ -174,6 +174,6 @@ def test_sheets_show_large_pictures_reduced(tmp_path, tiny):
     panels = {"picture": picture_panel, "also": picture_panel, TRUTH: truth_panel(tiny.classes)}
     draw_sheet(manifest=manifest, panels=panels, output=tmp_path / "sheet.png", count=1)
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (2 * (CELL + MARGIN), CAPTION + CELL + MARGIN)
+        assert sheet.size == (2 * (CELL + MARGIN), CAPTION + CELL // 2 + MARGIN)
         assert sheet.getpixel((CELL - 1, CAPTION + CELL // 2 - 1)) == (255, 0, 0)
         assert sheet.getpixel((CELL - 1, CAPTION + CELL // 2)) == (255, 255, 255)

@@ -175,6 +175,34 @@ def test_objects_are_found_in_new_pictures_from_class_labels_alone(tmp_path):
         assert result["objects"] > images
 
 
+def test_cim_chooses_among_proposals_and_teaches_a_detector(tmp_path):
+    """Proposals, peaks, labels by AGPL, CIM's network, its instances, a Mask R-CNN, and pictures of what both find."""
+    short = {"iterations": 6, "decay_at": [4], "warmup": {"iterations": 2, "factor": 0.5}}
+    cim = {**short, "longer_sides": [96], "hidden": 32}
+    tiny = {
+        **TINY["datasets"]["demo"]["settings"],
+        "instances": {"cim": cim, "proposal_scores": {"longer_sides": [96]}, "labels": {"score": 0.0}},
+        "detection": {"maskrcnn": {"epochs": 1, "decay_at": [1], "shorter_sides": [64], "longest_side": 80}},
+    }
+    config = {"datasets": {"demo-instances": {**TINY["datasets"]["demo"], "settings": tiny}}}
+    run, detector = "results/demo-instances/cim_cam", "results/demo-instances/maskrcnn_cim_cam"
+    scores = [f"{run}/cim_ap.json", f"{detector}/detections_ap.json", f"{run}/proposal_labels.json"]
+    pictures = [f"{run}/instances/val.png", f"{run}/instances.png", f"{detector}/detections.png"]
+    recall = "results/demo-instances/proposals_recall.json"
+    targets = [*scores, recall, *pictures]
+    succeed(tmp_path, "--show-failed-logs", *THREADS, targets=targets, config=config, timeout=LIMIT)
+    instances, detections, labels = (json.loads((tmp_path / path).read_text()) for path in scores)
+    for result in (instances, detections):
+        assert (result["split"], result["images"], result["image_level_labels_used"]) == ("val", 8, False)
+        assert result["proposals"]["recall"] == instances["proposals"]["recall"]
+        assert result["proposals"]["supervision"] == "nothing: the pictures themselves"
+    assert 0 < labels["with_class"] < 1
+    assert 0 < labels["all"]["right"] < 1
+    found = json.loads((tmp_path / recall).read_text())
+    assert found["objects"] == instances["objects"]
+    assert {Image.open(tmp_path / path).format for path in pictures} == {"PNG"}
+
+
 def test_a_truncated_picture_stops_the_manifest_and_is_named(finished, tmp_path):
     demo = finished / "results/demo/VOC2012"
     shutil.copytree(demo / "JPEGImages", tmp_path / "images")

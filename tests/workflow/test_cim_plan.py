@@ -56,6 +56,12 @@ def test_without_agpl_nobody_looks_for_peaks(tmp_path):
     assert plan["train_classifier"] == 1  # whose weights the network starts from on the demo
 
 
+def test_pictures_of_validation_need_no_scores_of_training_images(tmp_path):
+    plan = planned(tmp_path, targets=["results/demo-instances/cim_cam/instances/val.png"])
+    assert plan["draw_instances_of_subset"] == plan["score_proposals"] == plan["make_cim_instances"] == 1
+    assert "draw_instances" not in plan
+
+
 def test_true_objects_enter_scores_alone(tmp_path):
     graph = succeed(tmp_path, "--dag", "--quiet", targets=CHAIN)
     names = dict(re.findall(r'^\s*(\d+)\[label = "(\w+)', graph, re.MULTILINE))

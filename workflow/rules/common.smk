@@ -405,8 +405,14 @@ def objects_declared(wildcards):
     return ordered(images_declared(wildcards) | {"instances": kind})
 
 
-def true_objects(role):
-    """Input function: the true objects of the subset with this role, refused for a data set that declares none."""
+def least_score_to_learn_from(wildcards):
+    """The score from which a detector would learn from an instance of the run, and from which it is shown."""
+    return RECIPES.section(wildcards.dataset, wildcards.run, "instances.labels").score
+
+
+def true_objects(role=None):
+    """Input function: the true objects of the wildcard's subset or of the one with a role, refused for a data set that
+    declares none."""
 
     def objects(wildcards):
         if truth_of_instances(declared(wildcards)) is None:
@@ -414,14 +420,14 @@ def true_objects(role):
                 f"datasets.{wildcards.dataset}.instances is null or not said, so there are no true objects to score or "
                 "to learn from: set it to what docs/data.md offers for this kind of data set"
             )
-        subset = subset_for(role)(wildcards)
+        subset = subset_for(role)(wildcards) if role else wildcards.subset
         return TREE.path("instance_truth", dataset=wildcards.dataset, subset=subset)
 
     return objects
 
 
-def objects_to_show(role):
-    """Input function: the true objects of the subset with this role; none for a data set that declares none."""
+def objects_to_show(role=None):
+    """Input function: the same to be looked at; none for a data set that declares none."""
     return lambda wildcards: (
         true_objects(role)(wildcards) if truth_of_instances(declared(wildcards)) else []
     )

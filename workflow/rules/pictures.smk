@@ -104,12 +104,37 @@ rule draw_instances:
         runtime="30m",
     params:
         images=12,
-        score=0.01,  # IRNet gives its scraps 0
+        caption="instances",
+        score=least_score_to_learn_from,
         revision=REVISION["draw_instances"],
     message:
         "Instances of training pictures of {wildcards.dataset} {wildcards.run}"
     script:
         "../scripts/draw_instances.py"
+
+
+use rule draw_instances as draw_instances_of_subset with:
+    input:
+        instances=lambda wildcards: of(instances_by(wildcards))(wildcards),
+        manifest=TREE.path("manifest"),
+        truth=objects_to_show(),
+        classes=TREE.path("classes"),
+    output:
+        report(
+            TREE.path("instances_of"),
+            caption="../report/instances.rst",
+            category="Pictures",
+            labels=labelled("Instances"),
+        ),
+    log:
+        TREE.log("draw_instances_of_subset", "dataset", "run", "subset"),
+    params:
+        images=24,
+        caption="instances",
+        score=least_score_to_learn_from,
+        revision=REVISION["draw_instances"],
+    message:
+        "Instances of {wildcards.dataset} {wildcards.run} in pictures of {wildcards.subset}"
 
 
 use rule draw_instances as draw_detections with:
@@ -129,6 +154,7 @@ use rule draw_instances as draw_detections with:
         TREE.log("draw_detections", "dataset", "run"),
     params:
         images=12,
+        caption="detections",
         score=0.3,
         revision=REVISION["draw_instances"],
     message:

@@ -13,7 +13,7 @@ from wsss_core.reports.pictures import draw_sheet, instance_panel, picture_panel
 classes, stores = Classes.read(snakemake.input.classes), {}
 if snakemake.input.truth:
     stores["true objects"] = InstanceStore(snakemake.input.truth)
-stores[Path(snakemake.output[0]).stem] = InstanceStore(snakemake.input.instances)
+stores[snakemake.params.caption] = InstanceStore(snakemake.input.instances)
 draw_sheet(
     manifest=Manifest.read(snakemake.input.manifest),
     panels={

@@ -72,6 +72,7 @@ OF_RUN = {
     "instance_pictures": "instances.png",
     "detection_pictures": "detections.png",
     "predictions_of": "predictions/{subset}.png",
+    "instances_of": "instances/{subset}.png",
 }
 MADE_WITH = {"epochs": "classifier"}  # what the stage of another artefact makes beside it
 WEIGHTS = "resources/weights/{backbone}.pt"

@@ -1,6 +1,7 @@
 """Contact sheets: what every stage made of some images side by side."""
 
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import cv2
@@ -153,14 +154,15 @@ def draw_sheet(*, manifest: Manifest, panels: dict[str, Panel], output: Path, co
     if not any(row.mask for row in rows):
         panels = {name: panel for name, panel in panels.items() if name != TRUTH}
     sizes = [_shown(row) for row in rows]
-    cell = max(map(max, sizes)) + MARGIN
-    sheet = Image.new("RGB", (cell * len(panels), CAPTION + cell * len(rows)), "white")
+    cell = max(width for width, _ in sizes) + MARGIN
+    *tops, end = accumulate((height + MARGIN for _, height in sizes), initial=CAPTION)
+    sheet = Image.new("RGB", (cell * len(panels), end), "white")
     pen = ImageDraw.Draw(sheet)
     for column, (name, panel) in enumerate(panels.items()):
         pen.text((column * cell + 2, 2), name, fill="black")
-        for line, (row, size) in enumerate(zip(rows, sizes, strict=True)):
+        for top, row, size in zip(tops, rows, sizes, strict=True):
             drawn = Image.fromarray(panel(row))
             shown = drawn if drawn.size == size else drawn.resize(size, Image.Resampling.BOX)
-            sheet.paste(shown, (column * cell, CAPTION + line * cell))
+            sheet.paste(shown, (column * cell, top))
     with whole(output) as partial:
         sheet.save(partial, format="PNG")
