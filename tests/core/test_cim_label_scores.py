@@ -5,7 +5,7 @@ import pytest
 
 from wsss_core.cim.label_scores import evaluate_proposal_labels
 from wsss_core.cim.labels import ProposalLabels, make_proposal_labels
-from wsss_core.cim.peak_table import write_peaks
+from wsss_core.cim.peak_table import read_peaks, write_peaks
 from wsss_core.data import Manifest, Row
 from wsss_core.instances.store import InstanceStore, InstanceWriter, instances_of
 from wsss_core.maps.shards import StoreError
@@ -46,7 +46,7 @@ def given(tmp_path, tiny):
         settings=ProposalLabelSettings(),
     )  # fmt: skip
     return {"manifest": manifest, "classes": tiny.classes, "labels": ProposalLabels(tmp_path / "l.npz"),
-            "proposals": proposals, "truth": truth}  # fmt: skip
+            "peaks": read_peaks(tmp_path / "peaks.csv"), "proposals": proposals, "truth": truth}  # fmt: skip
 
 
 def test_the_example_is_what_its_names_say(given):
@@ -64,14 +64,14 @@ def test_labels_are_counted_and_compared(given):
         "proposals": 6, "with_class": pytest.approx(5 / 6), "background": pytest.approx(1 / 6), "without_label": 0.0,
         "background_on_objects": 1.0,
     }  # fmt: skip
-    # the part is 0.3 of its object, and the half 0.6; the corner of b is not where its labels are
-    names = ("images", "clusters", "labelled", "support", "right", "objects", "found")
+    # the part is 0.3 of its object, and the half 0.6; the corner of b is not where its peak and its labels are
+    names = ("images", "clusters", "inside", "labelled", "support", "right", "objects", "found")
     assert {name: tuple(own[key] for key in names) for name, own in classes.items()} == {
-        "circle": (1, 1, 1, 0.12, 0.0, 1, 0.0),
-        "square": (1, 1, 2, 0.4, 0.0, 1, 0.0),
-        "star": (2, 1, 2, 0.3, 1.0, 2, 0.5),
+        "circle": (1, 1, 1.0, 1, 0.12, 0.0, 1, 0.0),
+        "square": (1, 1, 0.0, 2, 0.4, 0.0, 1, 0.0),
+        "star": (2, 1, 1.0, 2, 0.3, 1.0, 2, 0.5),
     }
-    assert tuple(everything[key] for key in names) == (3, 3, 5, 0.3, 2 / 5, 4, 1 / 4)
+    assert tuple(everything[key] for key in names) == (3, 3, 2 / 3, 5, 0.3, 2 / 5, 4, 1 / 4)
 
 
 def test_without_true_objects_labels_are_counted_alone(given):
@@ -83,7 +83,8 @@ def test_without_true_objects_labels_are_counted_alone(given):
 def test_the_class_counts(given, tmp_path):
     turned = {name: [(label + 1) % 3 for label in labels] for name, labels in LABELS.items()}
     truth = store(tmp_path / "other.zarr", given["manifest"], TRUE, turned, truth="objects")
-    assert evaluate_proposal_labels(**given | {"truth": truth})["all"]["right"] == 0
+    found = evaluate_proposal_labels(**given | {"truth": truth})["all"]
+    assert (found["inside"], found["right"]) == (0, 0)
 
 
 def test_what_belongs_to_other_images_is_refused(given, tmp_path):

@@ -112,6 +112,7 @@ rule make_proposal_labels:
 rule evaluate_proposal_labels:
     input:
         labels=of("proposal_labels", "train"),
+        peaks=of("peaks", "train"),
         proposals=proposals_for("train"),
         manifest=manifest_for("train"),
         truth=objects_to_show("train"),

@@ -1,11 +1,12 @@
 """What AGPL's labels of proposals are worth: how many there are of each class, and how many are right."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from pycocotools import mask as run_lengths
 
-from wsss_core.cim.labels import BACKGROUND, ProposalLabels
+from wsss_core.cim.labels import BACKGROUND, ProposalLabels, pixels_of
 from wsss_core.data.classes import Classes
 from wsss_core.data.manifest import Manifest
 from wsss_core.instances.store import Instances, InstanceStore
@@ -18,12 +19,14 @@ def evaluate_proposal_labels(
     manifest: Manifest,
     classes: Classes,
     labels: ProposalLabels,
+    peaks: Mapping[str, tuple[np.ndarray, np.ndarray, int]],
     proposals: InstanceStore,
     truth: InstanceStore | None = None,
 ) -> dict[str, Any]:
     """Count the labels of a split's proposals and, where true objects are known, compare with them.
 
     Args:
+        peaks: those that the labels were made from (``peak_table.read_peaks``).
         truth: true objects, for this alone; crowds among them do not count.
 
     Returns:
@@ -33,8 +36,9 @@ def evaluate_proposal_labels(
 
         ``images``; ``clusters``: peaks, those that have lost all of their proposals too; ``labelled``: proposals;
         ``support``: median share of the picture that a peak's support has, None without one; and with a truth
-        ``right``: share of the labelled proposals that overlap an object of their class by at least 0.5, None without
-        one; ``objects`` of the class; ``found``: share of them that such a proposal overlaps, None without one.
+        ``inside``: share of the peaks that lie in an object of their class, None without one; ``right``: share of the
+        labelled proposals that overlap an object of their class by at least 0.5, None without one; ``objects`` of the
+        class; ``found``: share of them that such a proposal overlaps, None without one.
 
         With a truth also ``background_on_objects``: share of the background proposals that overlap an object of any
         class as much.
@@ -49,8 +53,12 @@ def evaluate_proposal_labels(
     counts = _Counts(len(classes))
     for row in manifest.labelled():
         true = None if truth is None else truth[row.id]
+        size = row.height, row.width
         counts.add(proposals[row.id], *labels[row.id], labels.support_of(row.id) / (row.height * row.width), true)
         counts.images[list(row.labels)] += 1
+        if true is not None and row.id in peaks:
+            places, _, grid = peaks[row.id]
+            counts.point(places[:, 0], *pixels_of(places, grid, size), true, size)
     return counts.result(classes, truth is not None)
 
 
@@ -61,7 +69,7 @@ class _Counts:
         self.pictures, self.empty = 0, 0
         self.states = np.zeros(3, np.int64)  # proposals with a class, of the background, without a label
         self.on_objects = 0  # proposals of the background
-        self.images, self.labelled, self.right, self.objects, self.found = np.zeros((5, classes), np.int64)
+        self.images, self.inside, self.labelled, self.right, self.objects, self.found = np.zeros((6, classes), np.int64)
         self.clusters: list[np.ndarray] = []
         self.supports: list[np.ndarray] = []
 
@@ -94,14 +102,23 @@ class _Counts:
         np.add.at(self.right, own[right.any(1)], 1)
         np.add.at(self.found, objects.labels[right.any(0)], 1)
 
+    def point(
+        self, classes: np.ndarray, rows: np.ndarray, columns: np.ndarray, truth: Instances, size: tuple[int, int]
+    ) -> None:
+        """An image's peaks: their classes and pixels."""
+        objects = truth.kept(~truth.crowd)
+        inside = objects.dense(size)[:, rows, columns] & (objects.labels[:, None] == classes)
+        np.add.at(self.inside, classes[inside.any(0)], 1)
+
     def result(self, classes: Classes, compared: bool) -> dict[str, Any]:
         """What ``evaluate_proposal_labels`` returns; ``compared`` where true objects were given."""
         clusters = np.concatenate([np.zeros(0, np.int64), *self.clusters])
         supports = np.concatenate([np.zeros(0), *self.supports])
 
         def said(which: slice | int, own: np.ndarray, images: int) -> dict[str, Any]:
-            labelled, right, objects, found = (
-                int(counts[which].sum()) for counts in (self.labelled, self.right, self.objects, self.found)
+            inside, labelled, right, objects, found = (
+                int(counts[which].sum())
+                for counts in (self.inside, self.labelled, self.right, self.objects, self.found)
             )
             there = supports[own & (supports > 0)]
             return {
@@ -110,7 +127,12 @@ class _Counts:
                 "labelled": labelled,
                 "support": float(np.median(there)) if len(there) else None,
                 **(
-                    {"right": _share(right, labelled), "objects": objects, "found": _share(found, objects)}
+                    {
+                        "inside": _share(inside, int(own.sum())),
+                        "right": _share(right, labelled),
+                        "objects": objects,
+                        "found": _share(found, objects),
+                    }
                     if compared
                     else {}
                 ),

@@ -67,14 +67,11 @@ def labels_and_supports(
     """``label_proposals``, and the pixels of each peak's support (P,) int64, in the order of the classes."""
     masks, peaks, scores = np.asarray(masks, bool), np.asarray(peaks, np.int64), np.asarray(scores)
     peaks = peaks.reshape(len(scores), -1)[:, -3:] if len(scores) else peaks.reshape(0, 3)
-    sides = np.broadcast_to(np.asarray(grid), 2)
-    if (peaks[:, 1:] < 0).any() or (peaks[:, 1:] >= sides).any():
-        raise ValueError(f"a peak lies beyond the grid of {sides[0]} x {sides[1]} cells")
     count, height, width = masks.shape
     peaks = peaks[np.argsort(scores, kind="stable")]
+    rows, columns = pixels_of(peaks, grid, (height, width))
     if not len(peaks):
         return np.full(count, BACKGROUND, np.int64), peaks[:, 0], np.zeros(0, np.int64)
-    rows, columns = peaks[:, 1] * height // sides[0], peaks[:, 2] * width // sides[1]
     around = masks[:, rows, columns]  # (N, P): which proposals contain which peak
     areas, supported = masks.sum((1, 2), dtype=np.int64), np.zeros(len(peaks))
     shared = np.zeros((count, len(peaks)))
@@ -90,6 +87,18 @@ def labels_and_supports(
     touched = (shared > 0).any(1)
     cluster = np.where(highest > 0, highest, np.where(touched, BACKGROUND, NONE))
     return cluster, peaks[:, 0], supported.astype(np.int64)
+
+
+def pixels_of(peaks: np.ndarray, grid: int | tuple[int, int], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels that peaks (P, 3) of class, row and column on a grid stand for.
+
+    Raises:
+        ValueError: a peak beyond the grid.
+    """
+    sides = np.broadcast_to(np.asarray(grid), 2)
+    if (peaks[:, 1:] < 0).any() or (peaks[:, 1:] >= sides).any():
+        raise ValueError(f"a peak lies beyond the grid of {sides[0]} x {sides[1]} cells")
+    return peaks[:, 1] * size[0] // sides[0], peaks[:, 2] * size[1] // sides[1]
 
 
 class ProposalLabels:

@@ -32,7 +32,7 @@ REVISION = {
     "evaluate_proposals": 1,
     "dump_peaks": 1,
     "make_proposal_labels": 1,
-    "evaluate_proposal_labels": 1,
+    "evaluate_proposal_labels": 2,
     "train_cim": 1,
     "score_proposals": 1,
     "make_cim_instances": 1,
