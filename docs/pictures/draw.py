@@ -89,8 +89,7 @@ def panel(left: RunOnDisk, artefact: str, subset: str, row: Row) -> Image.Image:
     elif artefact in GREYS:
         drawn = grey_panel(path)(row)
     elif path.suffix == ".zarr":
-        sure = left.project.recipes.section(left.dataset, left.run, "instances.labels").score
-        drawn = instance_panel(InstanceStore(path), left.classes, sure)(row)
+        drawn = instance_panel(InstanceStore(path), left.classes, left.sure)(row)
     else:
         drawn = mask_panel(path, left.classes)(row)
     image = Image.fromarray(drawn)

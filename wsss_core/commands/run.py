@@ -50,6 +50,11 @@ class RunOnDisk:
         paths = [Path(self.project.tree.path(artefact, run=run, **known)) for run in runs]
         return next((path for path in paths if path.exists()), None)
 
+    @property
+    def sure(self) -> float:
+        """The score from which an instance is shown: that from which a detector learns from it."""
+        return self.project.recipes.section(self.dataset, self.run, "instances.labels").score
+
     @cached_property
     def classes(self) -> Classes:
         """The classes of the data set."""

@@ -29,7 +29,6 @@ from wsss_core.reports.road import Block, Colour, draw_blocks, heat_panel
 from wsss_core.scores.images import ImageScore, by_score
 
 UNCERTAIN: Colour = (200, 200, 200)  # of void and uncertain pixels in masks, see ``pictures``
-SURE = 0.3  # score from which an instance is shown
 CAPTIONS = {
     "hints": "hints",
     "c2am_maps": "C2AM",  # the font has no raised 2
@@ -93,7 +92,7 @@ def _of_store(run: RunOnDisk, stage: str, path: Path, row: Row) -> Iterator[tupl
     elif layout.startswith("wsss-instances/") and stage != "instance_labels":  # which are some of those before
         objects = InstanceStore(path)
         if row.id in objects:
-            yield caption, instance_panel(objects, run.classes, SURE)
+            yield caption, instance_panel(objects, run.classes, run.sure)
 
 
 def _of_folder(run: RunOnDisk, stage: str, path: Path, row: Row) -> Iterator[tuple[str, Panel]]:
