@@ -200,7 +200,11 @@ def test_cim_chooses_among_proposals_and_teaches_a_detector(tmp_path):
     assert 0 < labels["all"]["right"] < 1
     found = json.loads((tmp_path / recall).read_text())
     assert found["objects"] == instances["objects"]
-    assert {Image.open(tmp_path / path).format for path in pictures} == {"PNG"}
+    for path in pictures:  # photo, true objects, what was found
+        with Image.open(tmp_path / path) as sheet:
+            assert sheet.format == "PNG"
+            assert sheet.width % 3 == 0
+            assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 1000
 
 
 def test_a_truncated_picture_stops_the_manifest_and_is_named(finished, tmp_path):
