@@ -54,7 +54,7 @@ def evaluate_proposal_labels(
     for row in manifest.labelled():
         true = None if truth is None else truth[row.id]
         size = row.height, row.width
-        counts.add(proposals[row.id], *labels[row.id], labels.support_of(row.id) / (row.height * row.width), true)
+        counts.add(proposals[row.id], *labels[row.id], labels.support_of(row.id) / np.prod(size), true)
         counts.images[list(row.labels)] += 1
         if true is not None and row.id in peaks:
             places, _, grid = peaks[row.id]
@@ -116,6 +116,7 @@ class _Counts:
         supports = np.concatenate([np.zeros(0), *self.supports])
 
         def said(which: slice | int, own: np.ndarray, images: int) -> dict[str, Any]:
+            """What is said of these classes; ``own`` are the clusters that are theirs."""
             inside, labelled, right, objects, found = (
                 int(counts[which].sum())
                 for counts in (self.inside, self.labelled, self.right, self.objects, self.found)

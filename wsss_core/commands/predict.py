@@ -103,21 +103,33 @@ def predict(
             about |= {"settings": plain(settings), "longest_side": longest_side}
             _warn_of_large(manifest, longest_side)
             manifest = manifest.limited(longest_side)
-            predict_masks(
-                model=load_segmentation(checkpoint),
-                manifest=manifest,
-                classes=known,
-                folder=partial_folder / "masks",
-                settings=settings,
-                device=where,
-                workers=workers or Share(cores(), free_memory()),
-            )
+            _predict_masks(checkpoint, manifest, known, partial_folder, settings, where, workers)
             _write_shares(manifest, known, partial_folder, overlay=overlay, workers=workers or cores())
         else:
             _predict_instances(checkpoint, manifest, known, partial_folder, overlay=overlay, device=where, about=about)
         text = json.dumps({**about, **provenance(where)}, indent=2, ensure_ascii=False)
         (partial_folder / ABOUT).write_text(text + "\n", encoding="utf-8")
     return Predicted(len(manifest), faults)
+
+
+def _predict_masks(
+    checkpoint: Path,
+    manifest: Manifest,
+    classes: Classes,
+    folder: Path,
+    settings: PredictionSettings,
+    device: torch.device,
+    workers: int,
+) -> None:
+    predict_masks(
+        model=load_segmentation(checkpoint),
+        manifest=manifest,
+        classes=classes,
+        folder=folder / "masks",
+        settings=settings,
+        device=device,
+        workers=workers or Share(cores(), free_memory()),
+    )
 
 
 def _warn_of_large(manifest: Manifest, longest_side: int | None) -> None:

@@ -255,6 +255,7 @@ def differences(runs: Sequence[Json]) -> list[Json]:
     rows: list[Json] = []
 
     def add(stage: str, key: str, values: Sequence[str], whole: bool) -> None:
+        """One more row; a stage without a key joins the one before it if the values are the same."""
         told = iter(values)
         row = {"stage": stage, "key": key, "values": [next(told) if one else "?" for one in said], "whole": whole}
         if rows and not key and not rows[-1]["key"] and rows[-1]["values"] == row["values"]:

@@ -59,6 +59,7 @@ def instance_panel(store: InstanceStore, classes: Classes, score: float = 0.0, s
     """
 
     def draw(row: Row) -> np.ndarray:
+        """The image's outlines, (H, W, 3) uint8."""
         found, grey = store[row.id], np.asarray(read_picture(row).convert("L")) // 2
         times = max(1, round(side / max(grey.shape)))
         picture = np.repeat(_times(grey, times)[..., None], 3, axis=2)
@@ -89,6 +90,7 @@ def object_panel(store: InstanceStore, classes: Classes) -> Panel:
     """
 
     def draw(row: Row) -> np.ndarray:
+        """The image's filled objects, (H, W, 3) uint8."""
         found, grey = store[row.id], np.asarray(read_picture(row).convert("L"), np.float32) / 2
         picture = np.repeat(grey[..., None], 3, axis=2)
         labels = found.labels.tolist()
