@@ -30,6 +30,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/objects.smk"
 include: "workflow/rules/reported.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/prior.smk"
