@@ -147,13 +147,6 @@ def refined_maps(role=None):
     return lambda wildcards: of(maps_behind_masks(wildcards), role)(wildcards)
 
 
-def instances_by(wildcards):
-    """The artefact with the instances that the run's method makes of training images, by name."""
-    method = RECIPES.method(wildcards.dataset, wildcards.run, "instances")
-    # without any, the message is that of the labels, which cannot be made either
-    return method.stages[-2].makes if method and method.stages else "instance_labels"
-
-
 def maps_behind_masks(wildcards):
     """The artefact with these maps, by name."""
     method = RECIPES.method(wildcards.dataset, wildcards.run, "refinement")
@@ -386,17 +379,6 @@ def truth_of_training(wildcards):
     """Input function: masks that the pipeline makes and full supervision learns from; none for other runs."""
     full = RECIPES.trains_on_truth(wildcards.dataset, wildcards.run)
     return truth_for("train")(wildcards) if full else []
-
-
-def object_files(wildcards):
-    """What the true objects of a subset are read from: the demo's folder, annotations, or masks that are made."""
-    found, whole = image_lists(wildcards), declared(wildcards)
-    made = TREE.path("instance_truth", **dict(wildcards.items()))
-    for path, what in missing_objects(whole, wildcards.subset).items():
-        there(path, f"{what}, for {wildcards.dataset}", made)
-    if truth_of_instances(whole) == "components" and makes_masks(whole):
-        found["masks"] = TREE.path("coco_masks", **dict(wildcards.items()))
-    return found
 
 
 def further_masks(wildcards):

@@ -1,6 +1,24 @@
 """Input and params functions about objects: true ones, instances of runs, proposals and their labels."""
 
 
+def instances_by(wildcards):
+    """The artefact with the instances that the run's method makes of training images, by name."""
+    method = RECIPES.method(wildcards.dataset, wildcards.run, "instances")
+    # without any, the message is that of the labels, which cannot be made either
+    return method.stages[-2].makes if method and method.stages else "instance_labels"
+
+
+def object_files(wildcards):
+    """What the true objects of a subset are read from: the demo's folder, annotations, or masks that are made."""
+    found, whole = image_lists(wildcards), declared(wildcards)
+    made = TREE.path("instance_truth", **dict(wildcards.items()))
+    for path, what in missing_objects(whole, wildcards.subset).items():
+        there(path, f"{what}, for {wildcards.dataset}", made)
+    if truth_of_instances(whole) == "components" and makes_masks(whole):
+        found["masks"] = TREE.path("coco_masks", **dict(wildcards.items()))
+    return found
+
+
 def objects_declared(wildcards):
     """Params function: what decides about the true objects of a subset."""
     kind = truth_of_instances(declared(wildcards))
